@@ -1,0 +1,78 @@
+// swift-tools-version: 6.2
+// The target list is the architecture diagram: a module names all it may import.
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .treatAllWarnings(as: .error),
+]
+
+let nio: [Target.Dependency] = [
+    .product(name: "NIOCore", package: "swift-nio"),
+    .product(name: "NIOPosix", package: "swift-nio"),
+]
+let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let arguments: Target.Dependency = .product(
+    name: "ArgumentParser", package: "swift-argument-parser")
+
+func library(_ name: String) -> Target { .systemLibrary(name: name, path: "Sources/\(name)") }
+
+func module(_ name: String, _ dependencies: Target.Dependency..., path: String? = nil) -> Target {
+    .target(
+        name: name, dependencies: dependencies, path: path ?? "Sources/\(name)",
+        swiftSettings: strict)
+}
+
+func program(_ name: String, _ dependencies: Target.Dependency..., path: String) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: Target.Dependency...) -> Target {
+    .testTarget(
+        name: name, dependencies: dependencies, path: "Tests/\(name)", swiftSettings: strict)
+}
+
+let package = Package(
+    name: "martlet",
+    products: [.executable(name: "martlet", targets: ["martlet"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    ],
+    targets: [
+        // System libraries: a module map and a shim, no C files.
+        library("CFuse"), library("CLZ4"), library("CISAL"), library("CCrypto"),
+
+        // Pure: value types without I/O, clock, randomness or locks.
+        module("Base", "CISAL", "CCrypto"),
+        module("Consensus", "Base"),
+        module("Namespace", "Base"),
+        module("Placement", "Base"),
+        module("Replication", "Base"),
+        module("Blocks", "Base", "CLZ4"),
+        module("Store", "Base", "Blocks"),
+        module("Caching", "Base"),
+        module("Wire", "Base"),
+
+        // Doors: the disk and the sockets.
+        module("Storage", "Base", "Store", log),
+        module("Transport", "Base", "Wire", log, nio[0], nio[1]),
+        module("Node", "Base", "Store", "Storage", "Wire", "Transport", log, nio[0], nio[1]),
+
+        // Roles.
+        module(
+            "Master", "Base", "Consensus", "Namespace", "Placement", "Store", "Storage", "Wire",
+            "Transport", "Node", log),
+        module(
+            "ChunkServer", "Base", "Replication", "Store", "Storage", "Wire", "Transport", "Node",
+            log),
+        module("Client", "Base", "Caching", "Blocks", "Wire", "Transport", log),
+        module("Mount", "Base", "Client", "CFuse", log),
+        program(
+            "martlet", "Base", "Master", "ChunkServer", "Client", "Mount", "Wire", "Node", log,
+            arguments, path: "Sources/martlet"),
+    ]
+)

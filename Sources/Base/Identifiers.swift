@@ -1,0 +1,172 @@
+// The names of things. Each is a type of its own, so that no bare integer crosses a module.
+// Invariant: an identity is never reissued (S8).
+
+/// A name made of one unsigned integer.
+package protocol Identifier: RawRepresentable, Hashable, Comparable, Sendable,
+    CustomStringConvertible
+where RawValue: FixedWidthInteger & UnsignedInteger & Sendable {
+    /// Makes the name of any value; none is invalid by itself.
+    init(rawValue: RawValue)
+}
+
+extension Identifier {
+    /// The names are ordered as their integers.
+    package static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
+    /// The integer in decimal.
+    package var description: String { String(rawValue) }
+}
+
+/// One installation of Martlet: 128 random bits, made by `init` or `up`.
+package struct CellID: Hashable, Sendable, CustomStringConvertible {
+    /// The upper 64 bits.
+    package let high: UInt64
+    /// The lower 64 bits.
+    package let low: UInt64
+    /// Makes the name of its two halves.
+    package init(high: UInt64, low: UInt64) {
+        self.high = high
+        self.low = low
+    }
+    /// Reads 32 hexadecimal digits; nil for anything else.
+    package init?(hexadecimal text: some StringProtocol) {
+        guard text.utf8.count == 32, let high = UInt64(text.prefix(16), radix: 16),
+            let low = UInt64(text.suffix(16), radix: 16)
+        else { return nil }
+        self.init(high: high, low: low)
+    }
+    /// 32 lower-case hexadecimal digits.
+    package var description: String {
+        let digits = [high, low].map { value in
+            let text = String(value, radix: 16)
+            return String(repeating: "0", count: 16 - text.count) + text
+        }
+        return digits.joined()
+    }
+}
+
+/// A master, 1 to 65,535; named by the operator, unique in its cell.
+package struct MasterID: Identifier {
+    package let rawValue: UInt16
+    package init(rawValue: UInt16) { self.rawValue = rawValue }
+}
+
+/// A chunk server process's identity: random, made at its first start, kept in its folder.
+package struct ServerID: Identifier {
+    package let rawValue: UInt64
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+}
+
+/// A disk of a chunk server or of a master: random, in its superblock. Members of a replica set
+/// are disks.
+package struct DiskID: Identifier {
+    package let rawValue: UInt64
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+}
+
+/// How many times a disk has been started; a restart is a new incarnation (C10).
+package struct Incarnation: Identifier {
+    package let rawValue: UInt64
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+}
+
+/// A replica set: one primary and its backups for up to 4 GiB of stored data.
+package struct SetID: Identifier {
+    package let rawValue: UInt64
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+}
+
+/// The configuration number of a replica set; raised only through the Paxos log (C1).
+package struct Epoch: Identifier {
+    package let rawValue: UInt64
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// Before the first configuration.
+    package static let none = Epoch(rawValue: 0)
+    /// The epoch after this one.
+    package var next: Epoch { Epoch(rawValue: rawValue + 1) }
+}
+
+/// A record's number in its replica set: 1, 2, 3 … without gaps (C4). 0: nothing yet.
+package struct RecordNumber: Identifier {
+    package let rawValue: UInt64
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// Before the first record.
+    package static let none = RecordNumber(rawValue: 0)
+    /// The number after this one.
+    package var next: RecordNumber { RecordNumber(rawValue: rawValue + 1) }
+}
+
+/// An inode: generation (24 bit) above slot (40 bit); never reissued. The root is slot 1.
+package struct InodeID: Identifier {
+    package let rawValue: UInt64
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// Joins a slot (below 2^40) and its generation (below 2^24).
+    package init(slot: UInt64, generation: UInt32) {
+        precondition(slot < 1 << 40 && generation < 1 << 24, "inode id out of range")
+        rawValue = UInt64(generation) << 40 | slot
+    }
+    /// The place in the inode table.
+    package var slot: UInt64 { rawValue & (1 << 40 - 1) }
+    /// How many inodes had this slot before.
+    package var generation: UInt32 { UInt32(rawValue >> 40) }
+    /// The root directory of a cell.
+    package static let root = InodeID(slot: 1, generation: 0)
+}
+
+/// 64 MiB of one file. `version` is raised when a truncation drops the chunk and it is written
+/// again; clones will use it too (D17).
+package struct ChunkID: Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// The file.
+    package let inode: InodeID
+    /// Which 64 MiB of the file, from 0.
+    package let index: UInt32
+    /// Which content of that place.
+    package let version: UInt32
+    /// Joins the three parts.
+    package init(inode: InodeID, index: UInt32, version: UInt32) {
+        self.inode = inode
+        self.index = index
+        self.version = version
+    }
+    /// By file, then place, then version.
+    package static func < (left: ChunkID, right: ChunkID) -> Bool {
+        (left.inode, left.index, left.version) < (right.inode, right.index, right.version)
+    }
+    /// `INODE/INDEX.VERSION`
+    package var description: String { "\(inode)/\(index).\(version)" }
+}
+
+/// A client's session, registered through the log (M12).
+package struct SessionID: Identifier {
+    package let rawValue: UInt64
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// No session: requests that change nothing need none.
+    package static let none = SessionID(rawValue: 0)
+}
+
+/// The number of one request of a session; a retry keeps its number (M12, C15).
+package struct RequestNumber: Identifier {
+    package let rawValue: UInt64
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// The number after this one.
+    package var next: RequestNumber { RequestNumber(rawValue: rawValue + 1) }
+}
+
+/// A place in the Paxos log: 1, 2, 3 … without gaps. 0: before the first.
+package struct Slot: Identifier {
+    package let rawValue: UInt64
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// Before the first entry.
+    package static let none = Slot(rawValue: 0)
+    /// The slot after this one.
+    package var next: Slot { Slot(rawValue: rawValue + 1) }
+}
+
+/// The number of a record in the log of one disk: 1, 2, 3 …; never reused (DESIGN 3.1).
+package struct LogNumber: Identifier {
+    package let rawValue: UInt64
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// Before the first record.
+    package static let none = LogNumber(rawValue: 0)
+    /// The number after this one.
+    package var next: LogNumber { LogNumber(rawValue: rawValue + 1) }
+}

@@ -1,0 +1,126 @@
+// Every bound in the system (S10) and how they relate; BaseTests check the relations.
+
+/// The bounds of sizes, counts and times. Sizes in bytes.
+package enum Limits {
+    // Files
+    /// The unit that is summed: content CRCs are per page.
+    package static let page = 4 << 10
+    /// The unit of compression; a record lies within one block.
+    package static let block = 64 << 10
+    /// The unit of placement.
+    package static let chunk = 64 << 20
+    /// Blocks of a chunk.
+    package static let blocksPerChunk = chunk / block
+    /// The largest file: 16 TiB (its layout has 262,144 chunks).
+    package static let fileSize: UInt64 = 16 << 40
+    /// A name in a directory.
+    package static let nameLength = 255
+    /// The target of a symbolic link.
+    package static let symlinkTarget = 4_095
+    /// Hard links of one file.
+    package static let links: UInt32 = 65_000
+    /// The name of an extended attribute.
+    package static let attributeName = 255
+    /// The value of an extended attribute.
+    package static let attributeValue = 64 << 10
+    /// All names and values of the extended attributes of one inode.
+    package static let attributesPerInode = 64 << 10
+    /// Unconfirmed cuts of one file; then Truncate waits.
+    package static let cuts = 4
+    /// Chunks that one request allocates.
+    package static let chunksPerAllocation = 16
+
+    // Replica sets
+    /// Members of a set.
+    package static let members = 9
+    /// Stored bytes after which a set takes no new chunks: 4 GiB.
+    package static let setStored: UInt64 = 4 << 30
+    /// Chunks after which a set takes no new ones.
+    package static let setChunks = 1 << 20
+    /// Open sets the leader keeps per disk.
+    package static let openSetsPerDisk = 4
+    /// Records prepared but not committed in one set (C4).
+    package static let preparedRecords = 1_024
+    /// Bytes prepared but not committed in one set and by one client (C4).
+    package static let preparedBytes = 16 << 20
+    /// Remembered writes of one session in one set (C15).
+    package static let duplicatesPerSession = 1_024
+
+    // Frames
+    /// Block bytes in one frame.
+    package static let frameData = 128 << 10
+    /// Payload of a frame: block bytes with record headers.
+    package static let framePayload = 132 << 10
+    /// Head of a frame: the coded message without its payload.
+    package static let frameHead = 1 << 20
+    /// Client bytes a server holds before it stops reading from clients.
+    package static let clientBudget = 256 << 20
+    /// Requests of one connection without an answer.
+    package static let requestsPerConnection = 4_096
+
+    // The log of a disk
+    /// A segment.
+    package static let segment = 256 << 20
+    /// Records start at multiples of it.
+    package static let recordAlignment = 64
+    /// Groups start at multiples of it.
+    package static let groupAlignment = 4 << 10
+    /// Bytes of records in one group.
+    package static let group = 4 << 20
+    /// One write to the disk.
+    package static let diskWrite = 1 << 20
+    /// The body header of a record (all but the log's own 64 bytes and the payload).
+    package static let recordHeader = 4 << 10
+    /// The payload of a record.
+    package static let recordPayload = 1 << 20
+    /// An idle log marks its last group as synced after this.
+    package static let markDelay = Interval.milliseconds(20)
+    /// Part of a disk that only deletes, epochs and repairs may use, in percent (C20).
+    package static let reservePercent = 5
+
+    // Masters
+    /// Undecided entries (M19).
+    package static let undecidedEntries = 1_024
+    /// Undecided bytes (M19).
+    package static let undecidedBytes = 64 << 20
+    /// Commands of one entry and their bytes (M7).
+    package static let entry = 256 << 10
+    /// Heartbeats between masters (M8).
+    package static let masterHeartbeat = Interval.milliseconds(100)
+    /// Silence after which a master may take over, plus jitter.
+    package static let takeOver = Interval.milliseconds(400)
+    /// A leader without a quorum for this long stops answering (M9).
+    package static let quorumLoss = Interval.seconds(1)
+    /// A session's term in the log's time (M14).
+    package static let sessionTerm = Interval.seconds(30)
+    /// A client renews its session this often.
+    package static let sessionRenewal = Interval.seconds(10)
+    /// Sessions of a cell.
+    package static let sessions = 16_384
+    /// Remembered replies of one session (M12).
+    package static let repliesPerSession = 512
+    /// Names in one readdir reply.
+    package static let directoryPage = 1_024
+
+    // Chunk servers
+    /// Between reports of a chunk server to the leader.
+    package static let serverHeartbeat = Interval.milliseconds(250)
+    /// A chunk server unheard of for this long counts as down.
+    package static let serverSilence = Interval.seconds(2)
+    /// A primary tells its backups what is committed at least this often while records are open.
+    package static let commitBeacon = Interval.milliseconds(20)
+    /// Sets in one report.
+    package static let reportedSets = 4_096
+
+    // Clients
+    /// A request without an answer is sent again after this.
+    package static let requestTimeout = Interval.seconds(2)
+    /// A command-line request gives up after this (exit 6), unless it is told otherwise.
+    package static let commandDeadline = Interval.seconds(30)
+    /// Time between two tries, at the start.
+    package static let retryFirst = Interval.milliseconds(10)
+    /// Time between two tries, at the most.
+    package static let retryLast = Interval.seconds(1)
+    /// Connection and handshake.
+    package static let connectTimeout = Interval.seconds(2)
+}

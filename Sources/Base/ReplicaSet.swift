@@ -1,0 +1,218 @@
+// Where data is: sets, their members, and which chunks of a file are in which set.
+
+/// The members of a replica set in one epoch (C1).
+package struct SetConfiguration: Hashable, Sendable {
+    package var set: SetID
+    package var epoch: Epoch
+    /// One of `members`.
+    package var primary: DiskID
+    /// In ascending order; 1 to `Limits.members`.
+    package var members: [DiskID]
+
+    /// All fields at once.
+    package init(set: SetID, epoch: Epoch, primary: DiskID, members: [DiskID]) {
+        self.set = set
+        self.epoch = epoch
+        self.primary = primary
+        self.members = members
+    }
+    /// The members but the primary, in ascending order.
+    package var backups: [DiskID] { members.filter { $0 != primary } }
+
+    /// Set, epoch, primary, members.
+    package func encode(into writer: inout ByteWriter) {
+        writer.write(set)
+        writer.write(epoch)
+        writer.write(primary)
+        writer.writeList(members) { $0.write($1) }
+    }
+    /// Reads what `encode` wrote; a primary that is no member is an error.
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        set = try reader.read()
+        epoch = try reader.read()
+        primary = try reader.read()
+        members = try reader.readList(bound: Limits.members) { (reader) throws(DecodeError) in
+            try reader.read(DiskID.self)
+        }
+        guard members.contains(primary) else {
+            throw .invalid(field: "primary", value: primary.rawValue)
+        }
+    }
+}
+
+/// How to reach a process.
+package struct PeerAddress: Hashable, Sendable {
+    /// `host:port`; empty where it listens on a Unix socket only.
+    package var network: String
+    /// Path of a Unix socket; empty where there is none.
+    package var socket: String
+    /// Boot id of its machine: the Unix socket is for peers with the same one.
+    package var machine: String
+
+    /// All fields at once.
+    package init(network: String, socket: String, machine: String) {
+        self.network = network
+        self.socket = socket
+        self.machine = machine
+    }
+    /// Three texts.
+    package func encode(into writer: inout ByteWriter) {
+        writer.write(network)
+        writer.write(socket)
+        writer.write(machine)
+    }
+    /// Reads what `encode` wrote.
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        network = try reader.readString(bound: 300)
+        socket = try reader.readString(bound: 108)
+        machine = try reader.readString(bound: 64)
+    }
+}
+
+/// A disk, its server, and how to reach it.
+package struct DiskLocation: Hashable, Sendable {
+    package var disk: DiskID
+    package var server: ServerID
+    package var address: PeerAddress
+    /// Whether the leader heard of its server within `Limits.serverSilence`.
+    package var isUp: Bool
+
+    /// All fields at once.
+    package init(disk: DiskID, server: ServerID, address: PeerAddress, isUp: Bool) {
+        self.disk = disk
+        self.server = server
+        self.address = address
+        self.isUp = isUp
+    }
+    /// Disk, server, address, up.
+    package func encode(into writer: inout ByteWriter) {
+        writer.write(disk)
+        writer.write(server)
+        address.encode(into: &writer)
+        writer.write(isUp)
+    }
+    /// Reads what `encode` wrote.
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        disk = try reader.read()
+        server = try reader.read()
+        address = try PeerAddress(from: &reader)
+        isUp = try reader.readBool()
+    }
+}
+
+/// A set with the places of its members, as clients and servers get it.
+package struct SetView: Hashable, Sendable {
+    package var configuration: SetConfiguration
+    /// One for each member, in the same order.
+    package var locations: [DiskLocation]
+
+    /// Both fields at once.
+    package init(configuration: SetConfiguration, locations: [DiskLocation]) {
+        self.configuration = configuration
+        self.locations = locations
+    }
+    /// Configuration, locations.
+    package func encode(into writer: inout ByteWriter) {
+        configuration.encode(into: &writer)
+        writer.writeList(locations) { $1.encode(into: &$0) }
+    }
+    /// Reads what `encode` wrote.
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        configuration = try SetConfiguration(from: &reader)
+        locations = try reader.readList(bound: Limits.members) { (reader) throws(DecodeError) in
+            try DiskLocation(from: &reader)
+        }
+    }
+}
+
+/// A truncation that went through the middle of a chunk and is not confirmed by its primary yet.
+package struct Cut: Hashable, Sendable {
+    /// The file's truncation number that it made.
+    package var truncation: UInt32
+    /// The file's size after it: bytes from here on are gone.
+    package var size: UInt64
+
+    /// Both fields at once.
+    package init(truncation: UInt32, size: UInt64) {
+        self.truncation = truncation
+        self.size = size
+    }
+    /// Truncation, size.
+    package func encode(into writer: inout ByteWriter) {
+        writer.write(truncation)
+        writer.write(size)
+    }
+    /// Reads what `encode` wrote.
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        truncation = try reader.read()
+        size = try reader.read()
+    }
+}
+
+/// One chunk of a file that has a place.
+package struct LayoutChunk: Hashable, Sendable {
+    package var chunk: ChunkID
+    package var set: SetID
+
+    /// Both fields at once.
+    package init(chunk: ChunkID, set: SetID) {
+        self.chunk = chunk
+        self.set = set
+    }
+    /// Chunk, set.
+    package func encode(into writer: inout ByteWriter) {
+        writer.write(chunk)
+        writer.write(set)
+    }
+    /// Reads what `encode` wrote.
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        chunk = try reader.readChunk()
+        set = try reader.read()
+    }
+}
+
+/// Where a range of a file's chunks is. Chunks that are not listed were never written.
+package struct Layout: Hashable, Sendable {
+    package var inode: InodeID
+    /// How many truncations shortened the file; rides on every chunk request.
+    package var truncation: UInt32
+    /// At most `Limits.cuts`.
+    package var cuts: [Cut]
+    /// By ascending index.
+    package var chunks: [LayoutChunk]
+    /// Every set named in `chunks`.
+    package var sets: [SetView]
+
+    /// All fields at once.
+    package init(
+        inode: InodeID, truncation: UInt32, cuts: [Cut], chunks: [LayoutChunk], sets: [SetView]
+    ) {
+        self.inode = inode
+        self.truncation = truncation
+        self.cuts = cuts
+        self.chunks = chunks
+        self.sets = sets
+    }
+    /// All fields in order.
+    package func encode(into writer: inout ByteWriter) {
+        writer.write(inode)
+        writer.write(truncation)
+        writer.writeList(cuts) { $1.encode(into: &$0) }
+        writer.writeList(chunks) { $1.encode(into: &$0) }
+        writer.writeList(sets) { $1.encode(into: &$0) }
+    }
+    /// Reads what `encode` wrote.
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        inode = try reader.read()
+        truncation = try reader.read()
+        cuts = try reader.readList(bound: Limits.cuts) { (reader) throws(DecodeError) in
+            try Cut(from: &reader)
+        }
+        chunks = try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
+            try LayoutChunk(from: &reader)
+        }
+        sets = try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
+            try SetView(from: &reader)
+        }
+    }
+}

@@ -1,0 +1,172 @@
+// What clients ask the masters. Reads need no session; mutations are numbered and happen once
+// (M12).
+
+package import Base
+
+/// Flags of a rename, as renameat2 has them.
+package struct RenameFlags: OptionSet, Hashable, Sendable {
+    package let rawValue: UInt8
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+    /// RENAME_NOREPLACE
+    package static let noReplace = RenameFlags(rawValue: 1)
+    /// RENAME_EXCHANGE
+    package static let exchange = RenameFlags(rawValue: 2)
+}
+
+/// Flags of setxattr.
+package struct ExtendedFlags: OptionSet, Hashable, Sendable {
+    package let rawValue: UInt8
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+    /// XATTR_CREATE: the name must be new.
+    package static let create = ExtendedFlags(rawValue: 1)
+    /// XATTR_REPLACE: the name must be there.
+    package static let replace = ExtendedFlags(rawValue: 2)
+}
+
+/// A question that changes nothing; answered by the leader after a read index (M10).
+package enum MetadataQuery: Hashable, Sendable {
+    /// -> entry
+    case lookup(parent: InodeID, name: [UInt8])
+    /// -> attributes
+    case attributes(InodeID)
+    /// -> bytes: the target
+    case readLink(InodeID)
+    /// -> directory: names after `cookie` (0: from the start), at most `limit`
+    case readDirectory(InodeID, after: UInt64, limit: UInt32, withAttributes: Bool)
+    /// -> bytes: the value
+    case extendedAttribute(InodeID, name: [UInt8])
+    /// -> names
+    case extendedAttributes(InodeID)
+    /// -> layout of `count` chunks from `first`
+    case layout(InodeID, first: UInt32, count: UInt32)
+    /// -> opened; the leader remembers that the session has the file open (K13)
+    case open(InodeID)
+    /// -> done; one open less
+    case close(InodeID)
+    /// -> sets: where they are now
+    case sets([SetID])
+    /// -> statistics
+    case statistics
+    /// -> status
+    case status
+}
+
+/// A change; it goes through the Paxos log.
+package enum MetadataChange: Hashable, Sendable {
+    /// -> created. A file gets the place of its first chunk at once. `target`: of a symlink.
+    /// An existing name is an error; the inode counts as open by the session if `open`.
+    case create(
+        parent: InodeID, name: [UInt8], kind: FileKind, mode: UInt16, user: UInt32, group: UInt32,
+        device: UInt32, target: [UInt8], open: Bool)
+    /// -> attributes
+    case link(InodeID, parent: InodeID, name: [UInt8])
+    /// -> done
+    case unlink(parent: InodeID, name: [UInt8])
+    /// -> done
+    case removeDirectory(parent: InodeID, name: [UInt8])
+    /// -> done
+    case rename(
+        parent: InodeID, name: [UInt8], newParent: InodeID, newName: [UInt8], flags: RenameFlags)
+    /// -> attributes
+    case setAttributes(InodeID, AttributeChanges)
+    /// Makes the file exactly `size` long. -> opened: attributes, and the new layout's cuts
+    case truncate(InodeID, size: UInt64)
+    /// Makes the file at least `end` long, if `truncation` is still its truncation number.
+    /// -> attributes; or `outdated`
+    case extend(InodeID, end: UInt64, truncation: UInt32, modified: Timestamp)
+    /// Gives places to chunks `first ..< first + count` that have none. -> layout
+    case allocate(InodeID, first: UInt32, count: UInt32)
+    /// -> done
+    case setExtendedAttribute(InodeID, name: [UInt8], value: [UInt8], flags: ExtendedFlags)
+    /// -> done
+    case removeExtendedAttribute(InodeID, name: [UInt8])
+    /// -> session. `request` of the frame's numbering is ignored; `nonce` makes retries one.
+    case openSession(nonce: UInt64, label: String)
+    /// -> orphans: unlinked files that the session is said to hold open
+    case renewSession
+    /// -> done; the session holds these unlinked files no longer
+    case releaseOrphans([InodeID])
+    /// -> done
+    case closeSession
+}
+
+/// A client's request to the masters.
+package struct MetadataRequest: Message {
+    package static let kind = FrameKind.metadataRequest
+    /// A question or a change.
+    package enum Body: Hashable, Sendable {
+        case query(MetadataQuery)
+        case change(MetadataChange)
+    }
+    /// `.none` is allowed for queries and openSession.
+    package var session: SessionID
+    /// The change's number; 0 for queries.
+    package var number: RequestNumber
+    /// The session's oldest change without an answer (M12).
+    package var firstIncomplete: RequestNumber
+    package var body: Body
+
+    /// A question.
+    package init(session: SessionID, query: MetadataQuery) {
+        self.session = session
+        number = RequestNumber(rawValue: 0)
+        firstIncomplete = RequestNumber(rawValue: 0)
+        body = .query(query)
+    }
+    /// A change.
+    package init(
+        session: SessionID, number: RequestNumber, firstIncomplete: RequestNumber,
+        change: MetadataChange
+    ) {
+        self.session = session
+        self.number = number
+        self.firstIncomplete = firstIncomplete
+        body = .change(change)
+    }
+}
+
+/// Capacity and use of the cell, for statfs. Bytes are as one copy sees them.
+package struct CellStatistics: Hashable, Sendable {
+    package var capacity: UInt64
+    package var free: UInt64
+    package var files: UInt64
+
+    /// All fields at once.
+    package init(capacity: UInt64, free: UInt64, files: UInt64) {
+        self.capacity = capacity
+        self.free = free
+        self.files = files
+    }
+}
+
+/// The masters' answer.
+package enum MetadataReply: Message {
+    package static let kind = FrameKind.metadataReply
+    /// The operation was refused; nothing changed.
+    case failed(FileError)
+    /// Ask this one, if it is known.
+    case notLeader(MasterID?)
+    /// The leader can't answer just now: same request, same number, a little later.
+    case retry
+    /// The session is unknown or expired: nothing of it is executed any more (M12).
+    case sessionDead
+    /// The change's number is below the session's `firstIncomplete`: dropped (M12).
+    case forgotten
+    case done
+    case entry(Attributes)
+    case created(Attributes, Layout)
+    case opened(Attributes, Layout)
+    case layout(Layout)
+    /// An Extend or Allocate with an old truncation number: the file as it is now.
+    case outdated(Attributes, Layout)
+    case bytes([UInt8])
+    case names([[UInt8]])
+    /// `atEnd`: no name follows the last one.
+    case directory([DirectoryEntry], atEnd: Bool)
+    case sets([SetView])
+    case statistics(CellStatistics)
+    /// The new session, and the leader's time.
+    case session(SessionID, time: Timestamp)
+    case orphans([InodeID], time: Timestamp)
+    case status(CellStatus)
+}

@@ -1,0 +1,139 @@
+// The coding of the masters' answers: a tag, then the fields in order.
+
+package import Base
+
+extension MetadataReply {
+    package func encode(into writer: inout ByteWriter) {
+        switch self {
+        case .failed(let error):
+            writer.write(1 as UInt8)
+            writer.write(error.rawValue)
+        case .notLeader(let leader):
+            writer.write(2 as UInt8)
+            writer.writeOptional(leader) { $0.write($1) }
+        case .retry: writer.write(3 as UInt8)
+        case .sessionDead: writer.write(4 as UInt8)
+        case .forgotten: writer.write(5 as UInt8)
+        case .done: writer.write(6 as UInt8)
+        case .entry(let attributes):
+            writer.write(7 as UInt8)
+            attributes.encode(into: &writer)
+        case .created(let attributes, let layout):
+            Self.encode(8, attributes, layout, into: &writer)
+        case .opened(let attributes, let layout):
+            Self.encode(9, attributes, layout, into: &writer)
+        case .layout(let layout):
+            writer.write(10 as UInt8)
+            layout.encode(into: &writer)
+        case .outdated(let attributes, let layout):
+            Self.encode(11, attributes, layout, into: &writer)
+        default: encodeRest(into: &writer)
+        }
+    }
+
+    private static func encode(
+        _ tag: UInt8, _ attributes: Attributes, _ layout: Layout, into writer: inout ByteWriter
+    ) {
+        writer.write(tag)
+        attributes.encode(into: &writer)
+        layout.encode(into: &writer)
+    }
+
+    private func encodeRest(into writer: inout ByteWriter) {
+        switch self {
+        case .bytes(let bytes):
+            writer.write(12 as UInt8)
+            writer.writeBytes(bytes)
+        case .names(let names):
+            writer.write(13 as UInt8)
+            writer.writeList(names) { $0.writeBytes($1) }
+        case .directory(let entries, let atEnd):
+            writer.write(14 as UInt8)
+            writer.writeList(entries) { $1.encode(into: &$0) }
+            writer.write(atEnd)
+        case .sets(let sets):
+            writer.write(15 as UInt8)
+            writer.writeList(sets) { $1.encode(into: &$0) }
+        case .statistics(let statistics):
+            writer.write(16 as UInt8)
+            writer.write(statistics.capacity)
+            writer.write(statistics.free)
+            writer.write(statistics.files)
+        case .session(let session, let time):
+            writer.write(17 as UInt8)
+            writer.write(session)
+            writer.write(time)
+        case .orphans(let inodes, let time):
+            writer.write(18 as UInt8)
+            writer.writeList(inodes) { $0.write($1) }
+            writer.write(time)
+        case .status(let status):
+            writer.write(19 as UInt8)
+            status.encode(into: &writer)
+        default: preconditionFailure("coded above")
+        }
+    }
+
+    package init(from reader: inout ByteReader, payload: inout ByteReader) throws(DecodeError) {
+        let tag = try reader.read(UInt8.self)
+        switch tag {
+        case 1:
+            let value = try reader.read(UInt16.self)
+            guard let error = FileError(rawValue: value) else {
+                throw .invalid(field: "file error", value: UInt64(value))
+            }
+            self = .failed(error)
+        case 2:
+            self = .notLeader(
+                try reader.readOptional { (reader) throws(DecodeError) in try reader.read() })
+        case 3: self = .retry
+        case 4: self = .sessionDead
+        case 5: self = .forgotten
+        case 6: self = .done
+        case 7: self = .entry(try Attributes(from: &reader))
+        case 8:
+            self = .created(try Attributes(from: &reader), try Layout(from: &reader))
+        case 9:
+            self = .opened(try Attributes(from: &reader), try Layout(from: &reader))
+        case 10: self = .layout(try Layout(from: &reader))
+        case 11:
+            self = .outdated(try Attributes(from: &reader), try Layout(from: &reader))
+        default: try self.init(restTag: tag, from: &reader)
+        }
+    }
+
+    private init(restTag tag: UInt8, from reader: inout ByteReader) throws(DecodeError) {
+        switch tag {
+        case 12:
+            self = .bytes(Array(try reader.readBytes(bound: Limits.attributesPerInode)))
+        case 13:
+            self = .names(
+                try reader.readList(bound: Limits.attributesPerInode) {
+                    (reader) throws(DecodeError) in try reader.readName()
+                })
+        case 14:
+            let entries = try reader.readList(bound: Limits.directoryPage) {
+                (reader) throws(DecodeError) in try DirectoryEntry(from: &reader)
+            }
+            self = .directory(entries, atEnd: try reader.readBool())
+        case 15:
+            self = .sets(
+                try reader.readList(bound: Limits.reportedSets) { (reader) throws(DecodeError) in
+                    try SetView(from: &reader)
+                })
+        case 16:
+            self = .statistics(
+                CellStatistics(
+                    capacity: try reader.read(), free: try reader.read(),
+                    files: try reader.read()))
+        case 17: self = .session(try reader.read(), time: try reader.readTimestamp())
+        case 18:
+            let inodes = try reader.readList(bound: 65_536) { (reader) throws(DecodeError) in
+                try reader.read(InodeID.self)
+            }
+            self = .orphans(inodes, time: try reader.readTimestamp())
+        case 19: self = .status(try CellStatus(from: &reader))
+        default: throw .invalid(field: "metadata reply", value: UInt64(tag))
+        }
+    }
+}

@@ -1,0 +1,214 @@
+// What `martlet status` shows: the leader's view of the cell.
+
+package import Base
+
+/// One master as the leader sees it.
+package struct MasterStatus: Hashable, Sendable {
+    package var id: MasterID
+    package var address: PeerAddress
+    package var isLeader: Bool
+    /// The leader heard of it within a second.
+    package var isUp: Bool
+    /// Its log is damaged: it takes part but does not vote.
+    package var hasRot: Bool
+    /// The last slot it is known to have on disk.
+    package var durable: Slot
+
+    /// All fields at once.
+    package init(
+        id: MasterID, address: PeerAddress, isLeader: Bool, isUp: Bool, hasRot: Bool,
+        durable: Slot
+    ) {
+        self.id = id
+        self.address = address
+        self.isLeader = isLeader
+        self.isUp = isUp
+        self.hasRot = hasRot
+        self.durable = durable
+    }
+}
+
+/// What a disk says of itself in each report.
+package struct DiskReport: Hashable, Sendable {
+    package var disk: DiskID
+    package var incarnation: Incarnation
+    /// Bytes that Martlet may use there.
+    package var capacity: UInt64
+    /// Bytes in segments that are not free.
+    package var used: UInt64
+    /// Stored (compressed) bytes of live extents.
+    package var stored: UInt64
+    /// Content bytes of live extents.
+    package var logical: UInt64
+    /// Bytes written and read in the last second: recent load.
+    package var recentBytes: UInt64
+    /// A write or flush failed: the disk is out of service until a restart (S4).
+    package var hasFailed: Bool
+
+    /// All fields at once.
+    package init(
+        disk: DiskID, incarnation: Incarnation, capacity: UInt64, used: UInt64, stored: UInt64,
+        logical: UInt64, recentBytes: UInt64, hasFailed: Bool
+    ) {
+        self.disk = disk
+        self.incarnation = incarnation
+        self.capacity = capacity
+        self.used = used
+        self.stored = stored
+        self.logical = logical
+        self.recentBytes = recentBytes
+        self.hasFailed = hasFailed
+    }
+    package func encode(into writer: inout ByteWriter) {
+        writer.write(disk)
+        writer.write(incarnation)
+        for value in [capacity, used, stored, logical, recentBytes] { writer.write(value) }
+        writer.write(hasFailed)
+    }
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        disk = try reader.read()
+        incarnation = try reader.read()
+        capacity = try reader.read()
+        used = try reader.read()
+        stored = try reader.read()
+        logical = try reader.read()
+        recentBytes = try reader.read()
+        hasFailed = try reader.readBool()
+    }
+}
+
+/// One chunk server as the leader sees it.
+package struct ServerStatus: Hashable, Sendable {
+    package var id: ServerID
+    /// The folder name or host that it calls itself by.
+    package var name: String
+    package var rack: String
+    package var address: PeerAddress
+    package var isUp: Bool
+    package var disks: [DiskReport]
+
+    /// All fields at once.
+    package init(
+        id: ServerID, name: String, rack: String, address: PeerAddress, isUp: Bool,
+        disks: [DiskReport]
+    ) {
+        self.id = id
+        self.name = name
+        self.rack = rack
+        self.address = address
+        self.isUp = isUp
+        self.disks = disks
+    }
+}
+
+/// Counts of replica sets by what they lack.
+package struct SetCounts: Hashable, Sendable {
+    package var total: UInt64
+    /// Every member is up and serves.
+    package var healthy: UInt64
+    /// A member is down or reconciling: writes wait.
+    package var waiting: UInt64
+    /// Fewer members than the goal.
+    package var underReplicated: UInt64
+
+    /// All fields at once.
+    package init(total: UInt64, healthy: UInt64, waiting: UInt64, underReplicated: UInt64) {
+        self.total = total
+        self.healthy = healthy
+        self.waiting = waiting
+        self.underReplicated = underReplicated
+    }
+}
+
+/// The state of the cell.
+package struct CellStatus: Hashable, Sendable {
+    package var cell: CellID
+    package var goal: UInt8
+    /// Round of the leader's ballot.
+    package var round: UInt64
+    package var chosen: Slot
+    package var applied: Slot
+    package var masters: [MasterStatus]
+    package var servers: [ServerStatus]
+    package var sets: SetCounts
+    package var files: UInt64
+    package var directories: UInt64
+    package var sessions: UInt64
+    /// Sum of the sizes of all files.
+    package var fileBytes: UInt64
+
+    /// All fields at once.
+    package init(
+        cell: CellID, goal: UInt8, round: UInt64, chosen: Slot, applied: Slot,
+        masters: [MasterStatus], servers: [ServerStatus], sets: SetCounts, files: UInt64,
+        directories: UInt64, sessions: UInt64, fileBytes: UInt64
+    ) {
+        self.cell = cell
+        self.goal = goal
+        self.round = round
+        self.chosen = chosen
+        self.applied = applied
+        self.masters = masters
+        self.servers = servers
+        self.sets = sets
+        self.files = files
+        self.directories = directories
+        self.sessions = sessions
+        self.fileBytes = fileBytes
+    }
+
+    package func encode(into writer: inout ByteWriter) {
+        writer.write(cell)
+        writer.write(goal)
+        writer.write(round)
+        writer.write(chosen)
+        writer.write(applied)
+        writer.writeList(masters) { writer, master in
+            writer.write(master.id)
+            master.address.encode(into: &writer)
+            for flag in [master.isLeader, master.isUp, master.hasRot] { writer.write(flag) }
+            writer.write(master.durable)
+        }
+        writer.writeList(servers) { writer, server in
+            writer.write(server.id)
+            writer.write(server.name)
+            writer.write(server.rack)
+            server.address.encode(into: &writer)
+            writer.write(server.isUp)
+            writer.writeList(server.disks) { $1.encode(into: &$0) }
+        }
+        for count in [sets.total, sets.healthy, sets.waiting, sets.underReplicated] {
+            writer.write(count)
+        }
+        for count in [files, directories, sessions, fileBytes] { writer.write(count) }
+    }
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        cell = try reader.readCell()
+        goal = try reader.read()
+        round = try reader.read()
+        chosen = try reader.read()
+        applied = try reader.read()
+        masters = try reader.readList(bound: 64) { (reader) throws(DecodeError) in
+            MasterStatus(
+                id: try reader.read(), address: try PeerAddress(from: &reader),
+                isLeader: try reader.readBool(), isUp: try reader.readBool(),
+                hasRot: try reader.readBool(), durable: try reader.read())
+        }
+        servers = try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
+            ServerStatus(
+                id: try reader.read(), name: try reader.readString(bound: 300),
+                rack: try reader.readString(bound: 300),
+                address: try PeerAddress(from: &reader), isUp: try reader.readBool(),
+                disks: try reader.readList(bound: 64) { (reader) throws(DecodeError) in
+                    try DiskReport(from: &reader)
+                })
+        }
+        sets = SetCounts(
+            total: try reader.read(), healthy: try reader.read(), waiting: try reader.read(),
+            underReplicated: try reader.read())
+        files = try reader.read()
+        directories = try reader.read()
+        sessions = try reader.read()
+        fileBytes = try reader.read()
+    }
+}
