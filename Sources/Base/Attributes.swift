@@ -185,3 +185,27 @@ package struct DirectoryEntry: Hashable, Sendable {
         }
     }
 }
+
+/// Flags of a rename, as renameat2 has them.
+package struct RenameFlags: OptionSet, Hashable, Sendable {
+    /// The bits.
+    package let rawValue: UInt8
+    /// Makes flags of any bits; unknown ones are refused where they are used.
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+    /// RENAME_NOREPLACE
+    package static let noReplace = RenameFlags(rawValue: 1)
+    /// RENAME_EXCHANGE
+    package static let exchange = RenameFlags(rawValue: 2)
+}
+
+/// Flags of setxattr.
+package struct ExtendedFlags: OptionSet, Hashable, Sendable {
+    /// The bits.
+    package let rawValue: UInt8
+    /// Makes flags of any bits; unknown ones are refused where they are used.
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+    /// XATTR_CREATE: the name must be new.
+    package static let create = ExtendedFlags(rawValue: 1)
+    /// XATTR_REPLACE: the name must be there.
+    package static let replace = ExtendedFlags(rawValue: 2)
+}

@@ -43,6 +43,25 @@ package struct ByteWriter: Sendable {
     @inlinable package mutating func write<Value: FixedWidthInteger>(_ value: Value) {
         withUnsafeBytes(of: value.littleEndian) { appendRaw($0) }
     }
+    // Generic package code is not specialised in other modules, `@inlinable` or not: the usual
+    // widths are written and read 10 times faster by functions of their own.
+    /// Writes an integer, little endian.
+    package mutating func write(_ value: UInt8) { bytes.append(value) }
+    /// Writes an integer, little endian.
+    package mutating func write(_ value: UInt16) { append(integer: value) }
+    /// Writes an integer, little endian.
+    package mutating func write(_ value: UInt32) { append(integer: value) }
+    /// Writes an integer, little endian.
+    package mutating func write(_ value: UInt64) { append(integer: value) }
+    /// Writes an integer, little endian.
+    package mutating func write(_ value: Int64) { append(integer: value) }
+    private mutating func append<Value: FixedWidthInteger>(integer value: Value) {
+        withUnsafeBytes(of: value.littleEndian) { appendRaw($0) }
+    }
+    /// Writes the integer of a name.
+    package mutating func write<Value: Identifier>(_ value: Value) where Value.RawValue == UInt64 {
+        append(integer: value.rawValue)
+    }
     /// Writes the integer of a name.
     @inlinable package mutating func write(_ value: some Identifier) { write(value.rawValue) }
     /// Writes 0 or 1 as one byte.
@@ -61,11 +80,23 @@ package struct ByteWriter: Sendable {
     /// Writes nanoseconds since 1970.
     package mutating func write(_ value: Timestamp) { write(value.nanoseconds) }
     /// Writes bytes as they are, without a length.
-    package mutating func append(_ raw: some Collection<UInt8>) { bytes.append(contentsOf: raw) }
+    package mutating func append(_ raw: [UInt8]) { bytes.append(contentsOf: raw) }
+    /// Writes bytes as they are, without a length.
+    package mutating func append(_ raw: ArraySlice<UInt8>) { bytes.append(contentsOf: raw) }
+    // Generic code of another module is not specialised unless it is inlinable: it would cost a
+    // dynamic call for each byte.
+    /// Writes bytes as they are, without a length.
+    @inlinable package mutating func append(_ raw: some Collection<UInt8>) { append(Array(raw)) }
     /// Writes a length (32 bit) and bytes.
-    package mutating func writeBytes(_ value: some Collection<UInt8>) {
+    package mutating func writeBytes(_ value: [UInt8]) { writeBytes(value[...]) }
+    /// Writes a length (32 bit) and bytes.
+    package mutating func writeBytes(_ value: ArraySlice<UInt8>) {
         write(UInt32(value.count))
         append(value)
+    }
+    /// Writes a length (32 bit) and bytes.
+    @inlinable package mutating func writeBytes(_ value: some Collection<UInt8>) {
+        writeBytes(Array(value))
     }
     /// Writes a length (32 bit) and the UTF-8 of a text.
     package mutating func write(_ value: String) { writeBytes(Array(value.utf8)) }
@@ -82,6 +113,10 @@ package struct ByteWriter: Sendable {
     ) {
         write(value != nil)
         if let value { each(&self, value) }
+    }
+    /// Writes so many zeros.
+    package mutating func appendZeros(_ count: Int) {
+        bytes.append(contentsOf: repeatElement(0, count: count))
     }
     /// Writes zeros up to a multiple of `alignment`.
     package mutating func pad(to alignment: Int) {
@@ -101,9 +136,9 @@ package struct ByteWriter: Sendable {
 
 /// Takes values from bytes, front to back.
 package struct ByteReader {
-    private let bytes: ArraySlice<UInt8>
+    @usableFromInline let bytes: ArraySlice<UInt8>
     /// Index of the next byte in the array below `bytes`.
-    private var position: Int
+    @usableFromInline var position: Int
 
     /// Reads a slice from its front.
     package init(_ bytes: ArraySlice<UInt8>) {
@@ -114,11 +149,42 @@ package struct ByteReader {
     package init(_ bytes: [UInt8]) { self.init(bytes[...]) }
 
     /// How many bytes are left.
-    package var remaining: Int { bytes.endIndex - position }
+    @inlinable package var remaining: Int { bytes.endIndex - position }
 
     /// Reads an integer, little endian.
-    package mutating func read<Value: FixedWidthInteger>(
+    @inlinable package mutating func read<Value: FixedWidthInteger>(
         _ type: Value.Type = Value.self
+    ) throws(DecodeError) -> Value {
+        let size = MemoryLayout<Value>.size
+        guard remaining >= size else { throw .truncated }
+        let start = position - bytes.startIndex
+        position += size
+        return bytes.withUnsafeBytes {
+            Value(littleEndian: $0.loadUnaligned(fromByteOffset: start, as: Value.self))
+        }
+    }
+    /// Reads an integer, little endian.
+    package mutating func read(_ type: UInt8.Type = UInt8.self) throws(DecodeError) -> UInt8 {
+        try take(integer: type)
+    }
+    /// Reads an integer, little endian.
+    package mutating func read(_ type: UInt16.Type = UInt16.self) throws(DecodeError) -> UInt16 {
+        try take(integer: type)
+    }
+    /// Reads an integer, little endian.
+    package mutating func read(_ type: UInt32.Type = UInt32.self) throws(DecodeError) -> UInt32 {
+        try take(integer: type)
+    }
+    /// Reads an integer, little endian.
+    package mutating func read(_ type: UInt64.Type = UInt64.self) throws(DecodeError) -> UInt64 {
+        try take(integer: type)
+    }
+    /// Reads an integer, little endian.
+    package mutating func read(_ type: Int64.Type = Int64.self) throws(DecodeError) -> Int64 {
+        try take(integer: type)
+    }
+    private mutating func take<Value: FixedWidthInteger>(
+        integer type: Value.Type
     ) throws(DecodeError) -> Value {
         let size = MemoryLayout<Value>.size
         guard remaining >= size else { throw .truncated }
@@ -130,6 +196,12 @@ package struct ByteReader {
     }
     /// Reads a name.
     package mutating func read<Value: Identifier>(
+        _ type: Value.Type = Value.self
+    ) throws(DecodeError) -> Value where Value.RawValue == UInt64 {
+        Value(rawValue: try take(integer: UInt64.self))
+    }
+    /// Reads a name.
+    @inlinable package mutating func read<Value: Identifier>(
         _ type: Value.Type = Value.self
     ) throws(DecodeError) -> Value { Value(rawValue: try read(Value.RawValue.self)) }
     /// Reads one byte that must be 0 or 1.

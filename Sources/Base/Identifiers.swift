@@ -11,7 +11,9 @@ where RawValue: FixedWidthInteger & UnsignedInteger & Sendable {
 
 extension Identifier {
     /// The names are ordered as their integers.
-    package static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
+    @inlinable package static func < (left: Self, right: Self) -> Bool {
+        left.rawValue < right.rawValue
+    }
     /// The integer in decimal.
     package var description: String { String(rawValue) }
 }

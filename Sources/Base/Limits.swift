@@ -45,6 +45,20 @@ package enum Limits {
     package static let preparedBytes = 16 << 20
     /// Remembered writes of one session in one set (C15).
     package static let duplicatesPerSession = 1_024
+    /// A message between replicas that may have been lost is sent again after this.
+    package static let replicaRetry = Interval.milliseconds(200)
+    /// Beacons to a member that does not answer come no rarer than this.
+    package static let silentBeacon = Interval.milliseconds(500)
+    /// A damaged record is asked for again after this.
+    package static let repairRetry = Interval.milliseconds(500)
+    /// Members that do not report within this don't count as live for a read at a backup.
+    package static let reportPatience = Interval.milliseconds(200)
+    /// Records of one set that are loaded, fetched or repaired at once.
+    package static let recordLoads = 16
+    /// Peers' requests for records of one set that wait for the disk.
+    package static let recordFetches = 64
+    /// Reads of one set at a backup that wait for reports.
+    package static let backupReads = 1_024
 
     // Frames
     /// Block bytes in one frame.
@@ -57,6 +71,12 @@ package enum Limits {
     package static let clientBudget = 256 << 20
     /// Requests of one connection without an answer.
     package static let requestsPerConnection = 4_096
+    /// Connections a listener holds; more are refused.
+    package static let connections = 4_096
+    /// Bytes that wait to be sent to one peer; what comes on top is dropped or refused.
+    package static let unsentBytes = 64 << 20
+    /// Head of a frame before the handshake is over.
+    package static let handshakeHead = 4 << 10
 
     // The log of a disk
     /// A segment.
@@ -85,6 +105,12 @@ package enum Limits {
     package static let undecidedBytes = 64 << 20
     /// Commands of one entry and their bytes (M7).
     package static let entry = 256 << 10
+    /// Bodies of entries in one message between masters.
+    package static let paxosPage = 512 << 10
+    /// Bytes on their way to one follower that it has not acknowledged.
+    package static let paxosInFlight = 4 << 20
+    /// Waiting reads of a leader (S10).
+    package static let waitingReads = 16_384
     /// Heartbeats between masters (M8).
     package static let masterHeartbeat = Interval.milliseconds(100)
     /// Silence after which a master may take over, plus jitter.

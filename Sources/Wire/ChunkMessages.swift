@@ -243,6 +243,13 @@ package struct ReadReply: Message {
         self.isLast = isLast
         self.pieces = pieces
     }
+    /// Whether a frame is the last one of its answer, without decoding it. True of other kinds
+    /// and of what does not decode.
+    package static func isLast(_ frame: Frame) -> Bool {
+        // After status, epoch, number and blocks.
+        let offset = 19
+        return frame.kind != kind || frame.head.count <= offset || frame.head[offset] != 0
+    }
     package var payload: ArraySlice<UInt8> { joined(pieces.map(\.extent.payload)) }
     package func encode(into writer: inout ByteWriter) {
         writer.write(status.rawValue)

@@ -1,7 +1,7 @@
 // The handshake: both sides prove that they have the cell key before anything else is said (D14).
 //
 //   caller                                   listener
-//     hello {version, cell, role, node, nonce a}  ──►
+//     hello {version, cell, role, node, instance, nonce a}  ──►
 //     ◄──  challenge {cell, role, node, nonce b, HMAC(key, "listener" a b …)}
 //     proof {HMAC(key, "caller" a b …)}           ──►
 //     ◄──  welcome            or, at any time, refused {reason}
@@ -55,23 +55,28 @@ package struct Hello: Message {
     package static let version: UInt16 = 1
     package var version: UInt16
     package var identity: PeerIdentity
+    /// Random for each start of a process: tells two processes with one identity apart.
+    package var instance: UInt64
     /// 32 random bytes.
     package var nonce: [UInt8]
 
     /// All fields at once, in this release's version.
-    package init(identity: PeerIdentity, nonce: [UInt8]) {
+    package init(identity: PeerIdentity, instance: UInt64 = 0, nonce: [UInt8]) {
         version = Self.version
         self.identity = identity
+        self.instance = instance
         self.nonce = nonce
     }
     package func encode(into writer: inout ByteWriter) {
         writer.write(version)
         identity.encode(into: &writer)
+        writer.write(instance)
         writer.append(nonce)
     }
     package init(from reader: inout ByteReader, payload: inout ByteReader) throws(DecodeError) {
         version = try reader.read()
         identity = try PeerIdentity(from: &reader)
+        instance = try reader.read()
         nonce = Array(try reader.take(32))
     }
 }

@@ -3,26 +3,6 @@
 
 package import Base
 
-/// Flags of a rename, as renameat2 has them.
-package struct RenameFlags: OptionSet, Hashable, Sendable {
-    package let rawValue: UInt8
-    package init(rawValue: UInt8) { self.rawValue = rawValue }
-    /// RENAME_NOREPLACE
-    package static let noReplace = RenameFlags(rawValue: 1)
-    /// RENAME_EXCHANGE
-    package static let exchange = RenameFlags(rawValue: 2)
-}
-
-/// Flags of setxattr.
-package struct ExtendedFlags: OptionSet, Hashable, Sendable {
-    package let rawValue: UInt8
-    package init(rawValue: UInt8) { self.rawValue = rawValue }
-    /// XATTR_CREATE: the name must be new.
-    package static let create = ExtendedFlags(rawValue: 1)
-    /// XATTR_REPLACE: the name must be there.
-    package static let replace = ExtendedFlags(rawValue: 2)
-}
-
 /// A question that changes nothing; answered by the leader after a read index (M10).
 package enum MetadataQuery: Hashable, Sendable {
     /// -> entry

@@ -1,0 +1,351 @@
+// What a master promised and accepted: its log, in memory and on disk.
+//
+//   message      condition                     action
+//   prepare b    b < promised                  refuse
+//                b = promised                  promise again, when durable
+//                b > promised                  persist b, then promise
+//   sync b       b ≠ promised                  refuse if below, else nothing
+//                accepted = b                  answer how far the log is (M20)
+//                page follows what was staged  persist; with the last page the log is replaced
+//   accept b     b ≠ promised                  refuse if below, else nothing
+//                b ≠ accepted                  promise again, to be synced again
+//                entries follow the log        persist; accepted when durable
+//                they do not                   say where the log ends
+//
+// Invariants:
+//  1. promised ≥ accepted; both only rise (M1).
+//  2. Nothing is told before the record that it depends on is durable (S2): it waits in `pending`
+//     for its ticket.
+//  3. A sync changes log and `accepted` when its last page is there, and counts when its syncEnd
+//     is durable (M3); within one ballot the log never shrinks (M20).
+//  4. Chosen entries never change.
+
+import Base
+
+/// The state of one acceptor.
+struct Acceptor: Hashable {
+    /// What becomes true when a ticket is durable.
+    private enum Waiting: Hashable {
+        case promised(Ballot, to: MasterID?)
+        case appended(Ballot, end: Slot)
+    }
+    private struct Pending: Hashable {
+        var ticket: PaxosTicket
+        var waiting: Waiting
+    }
+    /// A sync whose last page has not come yet.
+    private struct Staging: Hashable {
+        var sequence: UInt64
+        var keepThrough: Slot
+        var entries: [PaxosEntry]
+        var received: Slot
+        var hash: EntryHash
+    }
+
+    let id: MasterID
+    /// False when its disk has lost records: it neither promises nor accepts.
+    private(set) var isTrusted: Bool
+    private(set) var promised = Ballot.none
+    /// The highest ballot whose promise is durable.
+    private(set) var promiseDurable = Ballot.none
+    /// The ballot of the last sync.
+    private(set) var accepted = Ballot.none
+    private(set) var log = PaxosLog()
+    /// How much of the log is durable in `accepted`.
+    private(set) var durable = Slot.none
+    /// Every slot up to here is chosen; at most the end of the log.
+    private(set) var chosen = Slot.none
+    /// Up to here the host has heard of them.
+    private(set) var delivered = Slot.none
+    private var staging: Staging?
+    private var pending: [Pending] = []
+    private var lastTicket = PaxosTicket(rawValue: 0)
+    /// The last `chosen` that went to the disk.
+    private var hinted = Slot.none
+    /// How often the hint is written.
+    private static let hintEvery: UInt64 = 128
+
+    var state: PromiseState {
+        PromiseState(accepted: accepted, end: log.end, chosen: chosen, isTrusted: isTrusted)
+    }
+
+    // MARK: Recovery
+
+    /// Replays what the disk has. Records that do not fit together count as damage.
+    init(id: MasterID, records: [PaxosRecord], hasRot: Bool) {
+        self.id = id
+        isTrusted = !hasRot
+        var hint = Slot.none
+        for record in records where isTrusted { isTrusted = replay(record, &hint) }
+        if !isTrusted {
+            log = PaxosLog()
+            accepted = .none
+            hint = .none
+        }
+        staging = nil
+        promiseDurable = promised
+        durable = log.end
+        chosen = min(hint, log.end)
+        hinted = chosen
+    }
+
+    private mutating func replay(_ record: PaxosRecord, _ hint: inout Slot) -> Bool {
+        switch record {
+        case .promise(let ballot):
+            guard ballot >= promised else { return false }
+            promised = ballot
+            staging = nil
+        case .entry(let entry):
+            guard entry.isSound else { return false }
+            if staging != nil { return stage(entry) }
+            guard entry.slot == log.end.next, entry.previous == log.hash(at: log.end) else {
+                return false
+            }
+            log.append(entry)
+        case .syncBegin(let ballot, let keep):
+            guard ballot >= promised, keep <= log.end else { return false }
+            promised = ballot
+            begin(sequence: 0, keepThrough: keep)
+        case .syncEnd(let ballot, let end):
+            guard ballot == promised, let staged = staging, staged.received == end else {
+                return false
+            }
+            install(ballot)
+        case .chosen(let slot): hint = max(hint, slot)
+        }
+        return true
+    }
+
+    private mutating func begin(sequence: UInt64, keepThrough: Slot) {
+        staging = Staging(
+            sequence: sequence, keepThrough: keepThrough, entries: [], received: keepThrough,
+            hash: log.hash(at: keepThrough))
+    }
+    private mutating func stage(_ entry: PaxosEntry) -> Bool {
+        guard entry.slot == staging?.received.next, entry.previous == staging?.hash else {
+            return false
+        }
+        staging?.entries.append(entry)
+        staging?.received = entry.slot
+        staging?.hash = entry.hash
+        return true
+    }
+    private mutating func install(_ ballot: Ballot) {
+        guard let staged = staging else { preconditionFailure("no sync to install") }
+        log.truncate(to: staged.keepThrough)
+        for entry in staged.entries { log.append(entry) }
+        accepted = ballot
+        staging = nil
+    }
+
+    // MARK: Promises
+
+    mutating func prepare(_ ballot: Ballot, from: MasterID, _ effects: inout [PaxosEffect]) {
+        guard isTrusted else {
+            effects.append(.send(from, .promise(ballot, state)))
+            return
+        }
+        guard ballot >= promised else {
+            effects.append(.send(from, .refuse(promised)))
+            return
+        }
+        if ballot > promised {
+            promise(ballot, to: from, &effects)
+        } else if promiseDurable == ballot {
+            effects.append(.send(from, .promise(ballot, state)))
+        } else {
+            wait(.promised(ballot, to: from))
+        }
+    }
+
+    /// Promises a ballot; a candidate's own promise is to nobody.
+    mutating func promise(_ ballot: Ballot, to: MasterID?, _ effects: inout [PaxosEffect]) {
+        precondition(isTrusted && ballot > promised, "promise goes back")
+        promised = ballot
+        staging = nil
+        persist(.promise(ballot), &effects)
+        wait(.promised(ballot, to: to))
+    }
+
+    /// Whether a message of a leader is in the promised ballot; lower ones are refused.
+    func obeys(_ ballot: Ballot, from: MasterID, _ effects: inout [PaxosEffect]) -> Bool {
+        guard isTrusted else { return false }
+        if ballot < promised { effects.append(.send(from, .refuse(promised))) }
+        return ballot == promised
+    }
+
+    // MARK: Entries
+
+    /// Takes a page of a sync (M2, M3).
+    mutating func sync(_ page: SyncPage, from: MasterID, _ effects: inout [PaxosEffect]) {
+        guard obeys(page.ballot, from: from, &effects) else { return }
+        guard accepted < page.ballot else {
+            answer(to: from, hasGap: false, &effects)
+            return
+        }
+        if (staging?.sequence ?? 0) < page.sequence, !start(page, &effects) {
+            effects.append(.send(from, .promise(page.ballot, state)))
+            return
+        }
+        guard staging?.sequence == page.sequence else { return }
+        for entry in page.entries where entry.slot == staging?.received.next {
+            guard entry.slot > chosen || entry.hash == log.hash(at: entry.slot), stage(entry)
+            else {
+                effects.append(.diverged(entry.slot))
+                staging = nil
+                return
+            }
+            persist(.entry(entry), &effects)
+        }
+        guard let received = staging?.received else { return }
+        let end = page.entries.last?.slot ?? page.keepThrough
+        guard page.isLast, received == end else {
+            let answer = PaxosMessage.syncProgress(
+                page.ballot, sequence: page.sequence, received: received)
+            effects.append(.send(from, answer))
+            return
+        }
+        finish(page.ballot, end, &effects)
+        learn(page.chosen)
+    }
+
+    /// Begins a sync with its first page; false if it is another page, or does not fit.
+    private mutating func start(_ page: SyncPage, _ effects: inout [PaxosEffect]) -> Bool {
+        guard page.entries.first?.slot ?? page.keepThrough.next == page.keepThrough.next,
+            page.keepThrough <= log.end
+        else { return false }
+        guard log.hash(at: page.keepThrough) == page.keepHash else {
+            effects.append(.diverged(page.keepThrough))
+            return false
+        }
+        begin(sequence: page.sequence, keepThrough: page.keepThrough)
+        persist(.syncBegin(page.ballot, keepThrough: page.keepThrough), &effects)
+        return true
+    }
+
+    private mutating func finish(
+        _ ballot: Ballot, _ end: Slot, _ effects: inout [PaxosEffect]
+    ) {
+        persist(.syncEnd(ballot, end: end), &effects)
+        precondition(end >= chosen, "a sync may not cut chosen entries")
+        install(ballot)
+        durable = .none
+        wait(.appended(ballot, end: end))
+    }
+
+    /// The new leader's own sync: `entries` replace its log above `keep` (M2).
+    mutating func adopt(
+        _ ballot: Ballot, keep: Slot, _ entries: [PaxosEntry], _ effects: inout [PaxosEffect]
+    ) {
+        precondition(ballot == promised && accepted < ballot && keep >= chosen)
+        begin(sequence: 0, keepThrough: keep)
+        persist(.syncBegin(ballot, keepThrough: keep), &effects)
+        for entry in entries {
+            precondition(stage(entry), "adopted log has a gap")
+            persist(.entry(entry), &effects)
+        }
+        finish(ballot, staging?.received ?? keep, &effects)
+    }
+
+    /// The leader's next entry; its slot.
+    mutating func append(_ content: EntryBody, _ effects: inout [PaxosEffect]) -> PaxosEntry {
+        let entry = PaxosEntry(
+            slot: log.end.next, ballot: accepted, previous: log.hash(at: log.end),
+            content: content)
+        add(entry, &effects)
+        wait(.appended(accepted, end: entry.slot))
+        return entry
+    }
+
+    /// Takes entries of the leader (M4).
+    mutating func accept(_ page: AcceptPage, from: MasterID, _ effects: inout [PaxosEffect]) {
+        guard obeys(page.ballot, from: from, &effects) else { return }
+        guard accepted == page.ballot else {
+            // A crash took the sync that the leader knows of: it must come again.
+            effects.append(.send(from, .promise(page.ballot, state)))
+            return
+        }
+        guard page.first <= log.end.next else {
+            answer(to: from, hasGap: true, &effects)
+            return
+        }
+        let before = page.first.rawValue - 1
+        guard log.hash(at: Slot(rawValue: before)) == page.previous else {
+            effects.append(.diverged(Slot(rawValue: before)))
+            return
+        }
+        let end = log.end
+        for entry in page.entries {
+            if entry.slot > log.end {
+                add(entry, &effects)
+            } else if log.hash(at: entry.slot) != entry.hash {
+                effects.append(.diverged(entry.slot))
+                return
+            }
+        }
+        if log.end > end {
+            wait(.appended(accepted, end: log.end))
+        } else {
+            answer(to: from, hasGap: false, &effects)
+        }
+        learn(page.chosen)
+    }
+
+    private mutating func add(_ entry: PaxosEntry, _ effects: inout [PaxosEffect]) {
+        if chosen.rawValue >= hinted.rawValue + Self.hintEvery {
+            hinted = chosen
+            persist(.chosen(chosen), &effects)
+        }
+        log.append(entry)
+        persist(.entry(entry), &effects)
+    }
+
+    private func answer(to: MasterID, hasGap: Bool, _ effects: inout [PaxosEffect]) {
+        let state = Acceptance(
+            ballot: accepted, durable: durable, end: log.end, hasGap: hasGap)
+        effects.append(.send(to, .accepted(state)))
+    }
+
+    // MARK: Chosen
+
+    /// The leader of `accepted` says, or its followers' votes show, that slots are chosen.
+    mutating func learn(_ slot: Slot) { chosen = max(chosen, min(slot, log.end)) }
+
+    /// The next chosen entry that the host has not heard of (each exactly once, in order).
+    mutating func deliver() -> PaxosEntry? {
+        guard delivered < chosen else { return nil }
+        delivered = delivered.next
+        return log[delivered]
+    }
+
+    // MARK: Disk
+
+    private mutating func persist(_ record: PaxosRecord, _ effects: inout [PaxosEffect]) {
+        lastTicket = PaxosTicket(rawValue: lastTicket.rawValue + 1)
+        effects.append(.persist(record, lastTicket))
+    }
+    private mutating func wait(_ waiting: Waiting) {
+        pending.append(Pending(ticket: lastTicket, waiting: waiting))
+    }
+
+    /// Everything up to `ticket` is on disk: tells what waited for it.
+    mutating func persisted(through ticket: PaxosTicket, _ effects: inout [PaxosEffect]) {
+        let count = pending.prefix { $0.ticket <= ticket }.count
+        var moved = false
+        for item in pending.prefix(count) {
+            switch item.waiting {
+            case .promised(let ballot, let to):
+                promiseDurable = max(promiseDurable, ballot)
+                if let to, ballot == promised {
+                    effects.append(.send(to, .promise(ballot, state)))
+                }
+            case .appended(let ballot, let end):
+                guard ballot == accepted else { continue }
+                durable = end
+                moved = true
+            }
+        }
+        pending.removeFirst(count)
+        if moved, accepted.node != id { answer(to: accepted.node, hasGap: false, &effects) }
+    }
+}

@@ -1,0 +1,158 @@
+// Who may lead: ballot leader election after OmniPaxos (M8). Pre-vote and check-quorum in one.
+//
+//   happy      I lead, or try to, and hear a quorum in both directions; or I hear a happy leader
+//              of a ballot that I may obey.
+//   take over  unhappy for the jitter, a quorum heard in both directions, and every neighbour
+//              that is heard is unhappy too.
+//
+// Invariants:
+//  1. Time decides only when a master tries; safety is the ballots' (S1).
+//  2. One that can't hear, or is not heard, raises no ballot.
+
+import Base
+
+/// What a master knows of the others' health.
+struct Election: Hashable {
+    /// Another master.
+    struct Neighbour: Hashable {
+        let id: MasterID
+        /// When a heartbeat last came.
+        var heard: Instant?
+        /// When a heartbeat left here of which it is known that it arrived there and the answer
+        /// arrived here.
+        var twoWay: Instant?
+        var last: Heartbeat?
+    }
+
+    let id: MasterID
+    private(set) var neighbours: [Neighbour]
+    /// The highest round in any ballot that was seen.
+    private(set) var highestRound: UInt64
+    private(set) var isHappy = false
+    private var unhappySince: Instant
+    private var jitter: Interval
+    private var random: SeededRandom
+    private var nextBeat: Instant
+    private var lastTick: Instant
+    /// Until then a stall of this very process is forgiven: what was sent to it still comes.
+    private var forgiveUntil: Instant
+
+    init(id: MasterID, peers: [MasterID], round: UInt64, seed: UInt64, now: Instant) {
+        self.id = id
+        neighbours = peers.map { Neighbour(id: $0) }
+        highestRound = round
+        random = SeededRandom(seed: seed &+ UInt64(id.rawValue))
+        jitter = .zero
+        unhappySince = now
+        nextBeat = now
+        lastTick = now
+        forgiveUntil = now
+        drawJitter()
+    }
+
+    private mutating func drawJitter() {
+        jitter = neighbours.isEmpty ? .zero : .milliseconds(Int64(20 + random.below(180)))
+    }
+    /// How many neighbours make a majority with this master.
+    var othersForQuorum: Int { (neighbours.count + 1) / 2 }
+
+    /// Notes a ballot that was seen anywhere.
+    mutating func note(_ ballot: Ballot) { highestRound = max(highestRound, ballot.round) }
+
+    mutating func heard(_ heartbeat: Heartbeat, from: MasterID, now: Instant) {
+        guard let index = neighbours.firstIndex(where: { $0.id == from }) else { return }
+        note(heartbeat.promised)
+        neighbours[index].heard = now
+        neighbours[index].last = heartbeat
+        if let echo = heartbeat.echo, echo <= now {
+            neighbours[index].twoWay = max(neighbours[index].twoWay ?? echo, echo)
+        }
+    }
+
+    /// Whether a quorum of voters was heard in both directions within `silence`.
+    func hasQuorum(within silence: Interval, now: Instant) -> Bool {
+        let others = neighbours.filter { neighbour in
+            neighbour.last?.isTrusted ?? false
+                && neighbour.twoWay.map { now - $0 < silence } ?? false
+        }
+        return others.count >= othersForQuorum
+    }
+
+    /// The neighbour that leads in the highest ballot, not below `promised`, if one is happy.
+    func leader(above promised: Ballot, now: Instant) -> MasterID? {
+        let candidates = neighbours.filter { neighbour in
+            guard let heard = neighbour.heard, let last = neighbour.last else { return false }
+            return now - heard < Limits.takeOver && last.isLeading && last.isHappy
+                && last.promised >= promised && last.promised.node == neighbour.id
+        }
+        return candidates.max { $0.last!.promised < $1.last!.promised }?.id
+    }
+
+    /// What a tick found.
+    struct Verdict {
+        var beats = false
+        var takesOver = false
+    }
+
+    /// Judges health; `isLeading` while this master leads or tries to.
+    mutating func tick(_ state: PromiseState, promised: Ballot, isLeading: Bool, now: Instant)
+        -> Verdict
+    {
+        if now - lastTick > Limits.masterHeartbeat * 2 { forgiveUntil = now + Limits.takeOver }
+        lastTick = now
+        let was = isHappy
+        let isHealthy =
+            isLeading
+            ? hasQuorum(within: Limits.takeOver, now: now)
+            : leader(above: promised, now: now) != nil
+        isHappy = isHealthy || (was && now < forgiveUntil)
+        if was && !isHappy {
+            unhappySince = now
+            drawJitter()
+        }
+        var verdict = Verdict()
+        verdict.takesOver = !isLeading && mayTakeOver(state, now: now)
+        verdict.beats = now >= nextBeat || was != isHappy || verdict.takesOver
+        if verdict.beats { nextBeat = now + Limits.masterHeartbeat }
+        return verdict
+    }
+
+    private func mayTakeOver(_ state: PromiseState, now: Instant) -> Bool {
+        guard state.isTrusted, !isHappy, hasQuorum(within: Limits.takeOver, now: now) else {
+            return false
+        }
+        var wait = jitter
+        for neighbour in neighbours {
+            guard let heard = neighbour.heard, now - heard < Limits.takeOver,
+                let last = neighbour.last
+            else { continue }
+            if last.isHappy { return false }
+            // One with more log goes first: it need not fetch what it lacks.
+            if last.isTrusted, (state.accepted, state.end) < (last.accepted, last.end) {
+                wait = jitter + Limits.masterHeartbeat
+            }
+        }
+        return now - unhappySince >= wait
+    }
+
+    /// A try begins or failed, or the leadership ended: the next one waits a new jitter.
+    mutating func restart(now: Instant) {
+        isHappy = false
+        unhappySince = now
+        drawJitter()
+        nextBeat = now
+    }
+
+    /// Counts a try as happy from its start, so that nobody else tries.
+    mutating func startedLeading(now: Instant) {
+        isHappy = true
+        nextBeat = now
+    }
+
+    /// When the next tick has something to do. A master without neighbours has nothing.
+    var wakeTime: Instant {
+        if neighbours.isEmpty { return Instant(nanoseconds: .max) }
+        let attempt = unhappySince + jitter
+        return isHappy || attempt <= lastTick ? nextBeat : min(nextBeat, attempt)
+    }
+}

@@ -1,0 +1,359 @@
+// One leadership, from the first promise to its end.
+//
+//   phase      entered when                           does
+//   promising  a take-over begins                     persists its own promise
+//   preparing  the own promise is durable             asks the others for theirs (M2)
+//   fetching   a majority promised; another has more  fetches what the best log has more
+//   leading    the log is adopted in this ballot      syncs followers, proposes (M2-M7)
+//
+// A follower is unknown until it promised, then syncing until its log is this leader's in this
+// ballot, then streaming.
+//
+// Invariants:
+//  1. Only durable acceptances in this very ballot are votes (M5).
+//  2. One sync is on its way to a follower, with a sequence of its own (M20).
+//  3. What is on its way is bounded: undecided entries, bytes per follower (M19, S10).
+
+import Base
+
+/// What the leader knows of another master.
+struct Follower: Hashable {
+    enum State: Hashable {
+        case unknown
+        case syncing(sequence: UInt64, keep: Slot)
+        case streaming
+    }
+    let id: MasterID
+    var promise: PromiseState?
+    var state = State.unknown
+    /// The next slot to send.
+    var next = Slot.none.next
+    /// Durable there in this ballot.
+    var durable = Slot.none
+    /// Bytes sent above `durable`.
+    var inFlight = 0
+    /// When it was last heard of, or asked again.
+    var lastProgress: Instant
+    /// Where sending began again last.
+    var rewound = Slot.none
+}
+
+/// The state of a leadership.
+struct Leader: Hashable {
+    enum Phase: Hashable {
+        case promising
+        case preparing
+        /// From whom, its log's ballot and end, what stays of the own log, what came so far.
+        case fetching(from: MasterID, keep: Slot, end: Slot, entries: [PaxosEntry])
+        case leading
+    }
+    /// A proposal of the host that is not decided.
+    struct Proposal: Hashable {
+        var slot: Slot
+        var tag: PaxosTag
+        var size: Int
+    }
+    /// Progress of the phases before leading, and of followers, must come within this time.
+    static let patience = Limits.quorumLoss * 2
+    private static let followerPatience = Limits.masterHeartbeat * 2
+
+    let ballot: Ballot
+    var phase = Phase.promising
+    /// When the phase last came forward.
+    var since: Instant
+    var followers: [Follower]
+    /// The ballot in which the adopted log was accepted before, and its end then.
+    private var source = PromiseState(accepted: .none, end: .none, chosen: .none, isTrusted: true)
+    /// Where the Begin is.
+    private(set) var begin: Slot?
+    /// The Begin is chosen and was delivered (M6).
+    var isServing = false
+    var proposals: [Proposal] = []
+    private(set) var undecidedBytes = 0
+    private var syncSequence: UInt64 = 0
+
+    init(ballot: Ballot, peers: [MasterID], now: Instant) {
+        self.ballot = ballot
+        since = now
+        followers = peers.map { Follower(id: $0, lastProgress: now) }
+    }
+
+    // MARK: Before leading
+
+    /// Goes on as far as possible; called after every event.
+    mutating func advance(
+        _ acceptor: inout Acceptor, wall: Timestamp, now: Instant, _ effects: inout [PaxosEffect]
+    ) {
+        if phase == .promising, acceptor.promiseDurable == ballot {
+            phase = .preparing
+            since = now
+            for follower in followers { effects.append(.send(follower.id, .prepare(ballot))) }
+        }
+        if phase == .preparing { choose(&acceptor, wall: wall, now: now, &effects) }
+        if phase == .leading { decide(&acceptor) }
+    }
+
+    /// With the promises of a majority, takes the best log (M2).
+    private mutating func choose(
+        _ acceptor: inout Acceptor, wall: Timestamp, now: Instant, _ effects: inout [PaxosEffect]
+    ) {
+        let promises = followers.filter { $0.promise != nil }
+        guard promises.count >= (followers.count + 1) / 2 else { return }
+        let own = acceptor.state
+        let best = promises.max { $0.promise!.rank < $1.promise!.rank }
+        guard let best, let state = best.promise, state.rank > own.rank else {
+            source = own
+            adopt([], keep: own.end, &acceptor, wall: wall, now: now, &effects)
+            return
+        }
+        source = state
+        let keep = state.accepted == own.accepted ? own.end : own.chosen
+        if keep == state.end {
+            adopt([], keep: keep, &acceptor, wall: wall, now: now, &effects)
+            return
+        }
+        phase = .fetching(from: best.id, keep: keep, end: state.end, entries: [])
+        since = now
+        effects.append(.send(best.id, .fetch(ballot, from: keep.next)))
+    }
+
+    /// Takes entries of the best log.
+    mutating func fetched(
+        _ page: [PaxosEntry], from: MasterID, _ acceptor: inout Acceptor, wall: Timestamp,
+        now: Instant, _ effects: inout [PaxosEffect]
+    ) {
+        guard case .fetching(from, let keep, let end, var entries) = phase else { return }
+        for entry in page where entry.slot <= end {
+            let last = entries.last?.slot ?? keep
+            let hash = entries.last?.hash ?? acceptor.log.hash(at: keep)
+            guard entry.slot == last.next else { continue }
+            guard entry.previous == hash else {
+                effects.append(.diverged(last))
+                return
+            }
+            entries.append(entry)
+        }
+        since = now
+        if entries.last?.slot == end {
+            adopt(entries, keep: keep, &acceptor, wall: wall, now: now, &effects)
+        } else {
+            let next = (entries.last?.slot ?? keep).next
+            phase = .fetching(from: from, keep: keep, end: end, entries: entries)
+            effects.append(.send(from, .fetch(ballot, from: next)))
+        }
+    }
+
+    /// Makes a log its own, in its ballot, with a Begin behind it (M2, M6).
+    private mutating func adopt(
+        _ entries: [PaxosEntry], keep: Slot, _ acceptor: inout Acceptor, wall: Timestamp,
+        now: Instant, _ effects: inout [PaxosEffect]
+    ) {
+        acceptor.adopt(ballot, keep: keep, entries, &effects)
+        phase = .leading
+        since = now
+        begin = acceptor.append(.begin(wall), &effects).slot
+        for index in followers.indices where followers[index].promise != nil {
+            start(index, acceptor, now: now, &effects)
+        }
+    }
+
+    // MARK: Followers
+
+    mutating func promised(
+        _ state: PromiseState, by id: MasterID, _ acceptor: Acceptor, now: Instant,
+        _ effects: inout [PaxosEffect]
+    ) {
+        guard state.isTrusted, let index = followers.firstIndex(where: { $0.id == id }) else {
+            return
+        }
+        followers[index].promise = state
+        if phase == .leading { start(index, acceptor, now: now, &effects) }
+    }
+
+    /// Starts the sync of a follower, or the stream if it has been synced.
+    private mutating func start(
+        _ index: Int, _ acceptor: Acceptor, now: Instant, _ effects: inout [PaxosEffect]
+    ) {
+        guard let state = followers[index].promise else { return }
+        followers[index].lastProgress = now
+        followers[index].inFlight = 0
+        if state.accepted == ballot {
+            followers[index].state = .streaming
+            followers[index].next = state.end.next
+            ask(index, acceptor, &effects)
+            return
+        }
+        let keep =
+            state.accepted == source.accepted
+            ? min(state.end, source.end) : min(state.chosen, source.end)
+        syncSequence += 1
+        followers[index].state = .syncing(sequence: syncSequence, keep: keep)
+        followers[index].next = keep.next
+        sendSync(index, acceptor, &effects)
+    }
+
+    /// Sends the page of a sync that starts at `next`.
+    private func sendSync(
+        _ index: Int, _ acceptor: Acceptor, _ effects: inout [PaxosEffect]
+    ) {
+        let follower = followers[index]
+        guard case .syncing(let sequence, let keep) = follower.state else { return }
+        let entries = acceptor.log.page(from: follower.next)
+        let last = entries.last?.slot ?? keep
+        let page = SyncPage(
+            ballot: ballot, sequence: sequence, keepThrough: keep,
+            keepHash: acceptor.log.hash(at: keep), entries: entries,
+            isLast: last == acceptor.log.end, chosen: acceptor.chosen)
+        effects.append(.send(follower.id, .sync(page)))
+    }
+
+    mutating func syncProgressed(
+        sequence: UInt64, received: Slot, by id: MasterID, _ acceptor: Acceptor, now: Instant,
+        _ effects: inout [PaxosEffect]
+    ) {
+        guard let index = followers.firstIndex(where: { $0.id == id }),
+            case .syncing(sequence, _) = followers[index].state,
+            received.next > followers[index].next, received <= acceptor.log.end
+        else { return }
+        followers[index].next = received.next
+        followers[index].lastProgress = now
+        sendSync(index, acceptor, &effects)
+    }
+
+    /// Counts a follower's vote, and sends what it lacks.
+    mutating func accepted(
+        _ state: Acceptance, by id: MasterID, _ acceptor: Acceptor, now: Instant,
+        _ effects: inout [PaxosEffect]
+    ) {
+        guard phase == .leading, state.durable <= state.end, state.end <= acceptor.log.end,
+            let index = followers.firstIndex(where: { $0.id == id })
+        else { return }
+        if followers[index].state != .streaming {
+            followers[index].state = .streaming
+            followers[index].next = state.end.next
+            followers[index].inFlight = 0
+        }
+        followers[index].lastProgress = now
+        let known = followers[index].durable
+        if state.durable > known {
+            followers[index].durable = state.durable
+            var slot = known.next
+            while slot <= state.durable, followers[index].inFlight > 0 {
+                followers[index].inFlight -= acceptor.log[slot].body.count
+                slot = slot.next
+            }
+            followers[index].inFlight = max(0, followers[index].inFlight)
+        }
+        if state.durable >= followers[index].next {
+            followers[index].next = state.durable.next
+        } else if state.hasGap, state.end.next < followers[index].next,
+            followers[index].rewound != state.end
+        {
+            followers[index].rewound = state.end
+            followers[index].next = state.end.next
+            followers[index].inFlight = 0
+        }
+        stream(index, acceptor, &effects)
+    }
+
+    /// Sends new entries to every follower that is in step.
+    func needsStream(_ index: Int, _ acceptor: Acceptor) -> Bool {
+        followers[index].state == .streaming && followers[index].next <= acceptor.log.end
+            && followers[index].inFlight < Limits.paxosInFlight
+    }
+    mutating func streamAll(_ acceptor: Acceptor, _ effects: inout [PaxosEffect]) {
+        for index in followers.indices { stream(index, acceptor, &effects) }
+    }
+    private mutating func stream(
+        _ index: Int, _ acceptor: Acceptor, _ effects: inout [PaxosEffect]
+    ) {
+        while needsStream(index, acceptor) {
+            let entries = acceptor.log.page(from: followers[index].next)
+            send(index, entries, acceptor, &effects)
+            for entry in entries { followers[index].inFlight += entry.body.count }
+            followers[index].next = entries[entries.count - 1].slot.next
+        }
+    }
+    /// Asks how far a follower is: an Accept without entries.
+    private func ask(_ index: Int, _ acceptor: Acceptor, _ effects: inout [PaxosEffect]) {
+        send(index, [], acceptor, &effects)
+    }
+    private func send(
+        _ index: Int, _ entries: [PaxosEntry], _ acceptor: Acceptor,
+        _ effects: inout [PaxosEffect]
+    ) {
+        let first = followers[index].next
+        let page = AcceptPage(
+            ballot: ballot, first: first,
+            previous: acceptor.log.hash(at: Slot(rawValue: first.rawValue - 1)),
+            entries: entries, chosen: acceptor.chosen)
+        effects.append(.send(followers[index].id, .accept(page)))
+    }
+
+    /// Asks again where no answer came.
+    mutating func tick(_ acceptor: Acceptor, now: Instant, _ effects: inout [PaxosEffect]) {
+        if case .fetching(let source, let keep, _, let entries) = phase {
+            let next = (entries.last?.slot ?? keep).next
+            effects.append(.send(source, .fetch(ballot, from: next)))
+        }
+        for index in followers.indices {
+            let isLate = now - followers[index].lastProgress >= Self.followerPatience
+            switch followers[index].state {
+            case .unknown where phase != .promising && isLate:
+                followers[index].lastProgress = now
+                effects.append(.send(followers[index].id, .prepare(ballot)))
+            case .syncing where isLate:
+                followers[index].lastProgress = now
+                sendSync(index, acceptor, &effects)
+            case .streaming where isLate && followers[index].durable < acceptor.log.end:
+                followers[index].lastProgress = now
+                followers[index].rewound = .none
+                ask(index, acceptor, &effects)
+            default: break
+            }
+        }
+    }
+
+    // MARK: Deciding
+
+    /// What a majority has durable in this ballot is chosen (M5).
+    private func decide(_ acceptor: inout Acceptor) {
+        let votes = ([acceptor.durable] + followers.map(\.durable)).sorted(by: >)
+        acceptor.learn(votes[votes.count / 2])
+    }
+
+    /// Whether one more entry is within the window (M19).
+    func hasRoom(for size: Int) -> Bool {
+        proposals.count < Limits.undecidedEntries
+            && undecidedBytes + size <= Limits.undecidedBytes
+    }
+    mutating func propose(
+        _ tag: PaxosTag, _ body: ArraySlice<UInt8>, _ acceptor: inout Acceptor,
+        _ effects: inout [PaxosEffect]
+    ) {
+        let entry = acceptor.append(.commands(body), &effects)
+        proposals.append(Proposal(slot: entry.slot, tag: tag, size: body.count))
+        undecidedBytes += body.count
+        streamAll(acceptor, &effects)
+    }
+    /// The tag of a slot that was just chosen, if it was proposed here in this ballot.
+    mutating func takeTag(of slot: Slot) -> PaxosTag? {
+        guard let first = proposals.first, first.slot == slot else { return nil }
+        undecidedBytes -= first.size
+        proposals.removeFirst()
+        return first.tag
+    }
+}
+
+extension PromiseState {
+    /// Logs are compared by ballot, then length (M2).
+    fileprivate var rank: LogRank { LogRank(accepted: accepted, end: end) }
+}
+
+private struct LogRank: Comparable {
+    var accepted: Ballot
+    var end: Slot
+    static func < (left: LogRank, right: LogRank) -> Bool {
+        (left.accepted, left.end) < (right.accepted, right.end)
+    }
+}

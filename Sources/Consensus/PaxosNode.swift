@@ -1,0 +1,318 @@
+// One master's part in gap-free Multi-Paxos (DESIGN D5, rules S1-S10, M1-M8, M10, M19, M20): an
+// acceptor, an election, and, while it leads, a leader with its reads.
+//
+//   event      acceptor        leader                       election
+//   tick                       asks again (lost messages)   heartbeat, take-over, step-down (M9)
+//   message    promise,        promises, votes, answers     heartbeats
+//              sync, accept
+//   persisted  tells, votes    own promise, own vote
+//   propose                    appends, sends, or fails
+//   readIndex                  probes (M10), or fails
+//
+// Invariants:
+//  1. Each chosen entry is delivered once, in slot order, on every node.
+//  2. A leader whose promise is no longer the highest here stops at once.
+//  3. Between becameLeader and stoppedLeading, and only then, proposals and reads are taken.
+
+package import Base
+
+/// Input of a node.
+package enum PaxosEvent: Hashable, Sendable {
+    /// Time passed; with the wall clock, for the next Begin.
+    case tick(Timestamp)
+    case message(from: MasterID, PaxosMessage)
+    /// Every record up to this ticket is durable.
+    case persisted(through: PaxosTicket)
+    /// A batch of the host's commands: 1 to `EntryBody.bound` bytes.
+    case propose(PaxosTag, [UInt8])
+    /// One read, or all reads of a turn.
+    case readIndex(PaxosTag)
+}
+
+/// An entry that can never change any more.
+package struct ChosenEntry: Hashable, Sendable {
+    package var slot: Slot
+    /// In which it was first proposed.
+    package var ballot: Ballot
+    package var body: EntryBody
+    /// Set where the entry is this node's own proposal of the present leadership.
+    package var tag: PaxosTag?
+}
+
+/// What a node wants done.
+package enum PaxosEffect: Hashable, Sendable {
+    /// Append the record to the log of the disk; answer `persisted` when it is durable.
+    case persist(PaxosRecord, PaxosTicket)
+    case send(MasterID, PaxosMessage)
+    /// Apply it; in slot order.
+    case chosen(ChosenEntry)
+    /// The Begin of this ballot is chosen and was delivered (M6).
+    case becameLeader(Ballot)
+    case stoppedLeading
+    /// What is applied up to the slot, which was delivered, answers the read.
+    case readReady(PaxosTag, Slot)
+    /// This node does not lead, or too many reads wait.
+    case readFailed(PaxosTag)
+    /// Not proposed, or the leadership ended first: then the outcome is unknown (S7).
+    case proposalFailed(PaxosTag)
+    /// Two logs that must be equal differ at this slot: this node must stop.
+    case diverged(Slot)
+}
+
+/// Another master as this one sees it.
+package struct PaxosPeer: Hashable, Sendable {
+    package var id: MasterID
+    /// Heard of within `Limits.quorumLoss`.
+    package var isUp: Bool
+    /// Its log is damaged.
+    package var hasRot: Bool
+    /// How much of its log was durable.
+    package var durable: Slot
+}
+
+/// A master's Paxos.
+package struct PaxosNode: Hashable, Sendable {
+    package let id: MasterID
+    private var acceptor: Acceptor
+    private var election: Election
+    private var leader: Leader?
+    private var reads: ReadIndex
+    private var wall = Timestamp.zero
+
+    /// Replays the records of the disk in log order. With `hasRot`, or if they do not fit
+    /// together, the node takes part but neither votes nor leads. `members` contains `id`.
+    package init(
+        id: MasterID, members: [MasterID], records: [PaxosRecord], hasRot: Bool, seed: UInt64,
+        now: Instant
+    ) {
+        precondition(members.contains(id), "a master must be a member")
+        let peers = members.filter { $0 != id }.sorted()
+        self.id = id
+        acceptor = Acceptor(id: id, records: records, hasRot: hasRot)
+        reads = ReadIndex(peers: peers)
+        election = Election(
+            id: id, peers: peers, round: acceptor.promised.round, seed: seed, now: now)
+    }
+
+    // MARK: What the host may ask
+
+    /// Proposals and reads are taken.
+    package var isServing: Bool { leader?.isServing ?? false }
+    /// Who leads, as far as this node knows.
+    package func leaderHint(now: Instant) -> MasterID? {
+        isServing ? id : election.leader(above: acceptor.promised, now: now)
+    }
+    /// Its log is damaged: it does not vote.
+    package var hasRot: Bool { !acceptor.isTrusted }
+    /// The highest ballot it promised.
+    package var promised: Ballot { acceptor.promised }
+    /// The ballot its log was last synced in.
+    package var accepted: Ballot { acceptor.accepted }
+    /// The end of its log.
+    package var end: Slot { acceptor.log.end }
+    /// What is durable in `accepted`: its vote.
+    package var durable: Slot { acceptor.durable }
+    /// Every slot up to here is chosen.
+    package var chosen: Slot { acceptor.chosen }
+    /// Every slot up to here was delivered.
+    package var delivered: Slot { acceptor.delivered }
+    /// Proposals without a decision.
+    package var undecided: Int { leader?.proposals.count ?? 0 }
+    /// When it wants a tick although nothing happened.
+    package var wakeTime: Instant { election.wakeTime }
+
+    /// The other masters, in ascending order.
+    package func peers(now: Instant) -> [PaxosPeer] {
+        election.neighbours.map { neighbour in
+            PaxosPeer(
+                id: neighbour.id,
+                isUp: neighbour.heard.map { now - $0 < Limits.quorumLoss } ?? false,
+                hasRot: neighbour.last.map { !$0.isTrusted } ?? false,
+                durable: neighbour.last?.durable ?? .none)
+        }
+    }
+    /// The hash of a slot up to `end`: equal on all nodes where it is chosen.
+    package func hash(at slot: Slot) -> EntryHash { acceptor.log.hash(at: slot) }
+
+    // MARK: Steps
+
+    /// Takes one event; the effects are to be carried out in order.
+    package mutating func step(_ event: PaxosEvent, now: Instant) -> [PaxosEffect] {
+        var effects: [PaxosEffect] = []
+        switch event {
+        case .tick(let wall):
+            self.wall = wall
+            tick(now: now, &effects)
+        case .message(let from, let message):
+            receive(message, from: from, now: now, &effects)
+        case .persisted(let ticket): acceptor.persisted(through: ticket, &effects)
+        case .propose(let tag, let body): propose(tag, body, &effects)
+        case .readIndex(let tag): read(tag, now: now, &effects)
+        }
+        if let ballot = leader?.ballot, ballot != acceptor.promised { stop(now: now, &effects) }
+        leader?.advance(&acceptor, wall: wall, now: now, &effects)
+        deliver(&effects)
+        return effects
+    }
+
+    private mutating func deliver(_ effects: inout [PaxosEffect]) {
+        while let entry = acceptor.deliver() {
+            effects.append(
+                .chosen(
+                    ChosenEntry(
+                        slot: entry.slot, ballot: entry.ballot, body: entry.content,
+                        tag: leader?.takeTag(of: entry.slot))))
+        }
+        if let begin = leader?.begin, let ballot = leader?.ballot, !isServing,
+            acceptor.delivered >= begin
+        {
+            leader?.isServing = true
+            effects.append(.becameLeader(ballot))
+        }
+    }
+
+    private mutating func propose(
+        _ tag: PaxosTag, _ body: [UInt8], _ effects: inout [PaxosEffect]
+    ) {
+        precondition(!body.isEmpty && body.count <= EntryBody.bound, "batch out of bounds")
+        if isServing, leader?.hasRoom(for: body.count) == true {
+            leader?.propose(tag, body[...], &acceptor, &effects)
+        } else {
+            effects.append(.proposalFailed(tag))
+        }
+    }
+
+    // MARK: Reads
+
+    private mutating func read(
+        _ tag: PaxosTag, now: Instant, _ effects: inout [PaxosEffect]
+    ) {
+        guard isServing,
+            let nonce = reads.attach(tag, index: acceptor.chosen, now: now)
+        else {
+            effects.append(.readFailed(tag))
+            return
+        }
+        probe(nonce, &effects)
+        effects += reads.takeReady(others: election.othersForQuorum)
+    }
+    private func probe(_ nonce: UInt64, _ effects: inout [PaxosEffect]) {
+        guard let leader else { return }
+        for follower in leader.followers {
+            effects.append(.send(follower.id, .probe(leader.ballot, nonce: nonce)))
+        }
+    }
+
+    // MARK: Time
+
+    private mutating func tick(now: Instant, _ effects: inout [PaxosEffect]) {
+        if let leader {
+            let isStuck = leader.phase != .leading && now - leader.since >= Leader.patience
+            let isAlone =
+                leader.phase == .leading && now - leader.since >= Limits.quorumLoss
+                && !election.hasQuorum(within: Limits.quorumLoss, now: now)
+            if isStuck || isAlone { stop(now: now, &effects) }
+        }
+        let verdict = election.tick(
+            acceptor.state, promised: acceptor.promised, isLeading: leader != nil, now: now)
+        if verdict.takesOver { takeOver(now: now, &effects) }
+        guard verdict.beats else { return }
+        beat(now: now, &effects)
+        leader?.tick(acceptor, now: now, &effects)
+        if isServing, let nonce = reads.retry(now: now) { probe(nonce, &effects) }
+    }
+
+    private func beat(now: Instant, _ effects: inout [PaxosEffect]) {
+        for neighbour in election.neighbours {
+            let heartbeat = Heartbeat(
+                sent: now, echo: neighbour.last?.sent, promised: acceptor.promised,
+                accepted: acceptor.accepted, end: acceptor.log.end, durable: acceptor.durable,
+                chosen: acceptor.chosen, isLeading: leader != nil, isHappy: election.isHappy,
+                isTrusted: acceptor.isTrusted)
+            effects.append(.send(neighbour.id, .heartbeat(heartbeat)))
+        }
+    }
+
+    private mutating func takeOver(now: Instant, _ effects: inout [PaxosEffect]) {
+        let round = max(election.highestRound, acceptor.promised.round) + 1
+        let ballot = Ballot(configuration: 1, round: round, node: id)
+        acceptor.promise(ballot, to: nil, &effects)
+        election.note(ballot)
+        election.startedLeading(now: now)
+        leader = Leader(ballot: ballot, peers: election.neighbours.map(\.id), now: now)
+        reads = ReadIndex(peers: election.neighbours.map(\.id))
+    }
+
+    private mutating func stop(now: Instant, _ effects: inout [PaxosEffect]) {
+        guard let old = leader else { return }
+        leader = nil
+        election.restart(now: now)
+        effects += old.proposals.map { .proposalFailed($0.tag) }
+        effects += reads.failAll()
+        reads = ReadIndex(peers: election.neighbours.map(\.id))
+        if old.isServing { effects.append(.stoppedLeading) }
+    }
+
+    // MARK: Messages
+
+    private mutating func receive(
+        _ message: PaxosMessage, from: MasterID, now: Instant, _ effects: inout [PaxosEffect]
+    ) {
+        guard election.neighbours.contains(where: { $0.id == from }) else { return }
+        switch message {
+        case .heartbeat(let heartbeat): heard(heartbeat, from: from, now: now, &effects)
+        case .prepare(let ballot):
+            election.note(ballot)
+            acceptor.prepare(ballot, from: from, &effects)
+        case .refuse(let ballot):
+            election.note(ballot)
+            if let own = leader?.ballot, ballot > own { stop(now: now, &effects) }
+        case .sync(let page): acceptor.sync(page, from: from, &effects)
+        case .accept(let page): acceptor.accept(page, from: from, &effects)
+        case .fetch(let ballot, let slot):
+            guard acceptor.obeys(ballot, from: from, &effects), slot > .none else { return }
+            effects.append(.send(from, .fetched(ballot, acceptor.log.page(from: slot))))
+        case .probe(let ballot, let nonce):
+            if acceptor.obeys(ballot, from: from, &effects) {
+                effects.append(.send(from, .probeAnswer(ballot, nonce: nonce)))
+            }
+        case .promise, .fetched, .syncProgress, .accepted, .probeAnswer:
+            receiveAnswer(message, from: from, now: now, &effects)
+        }
+    }
+
+    /// Answers to this node's own ballot; late ones of an older ballot are dropped.
+    private mutating func receiveAnswer(
+        _ message: PaxosMessage, from: MasterID, now: Instant, _ effects: inout [PaxosEffect]
+    ) {
+        switch message {
+        case .promise(leader?.ballot, let state):
+            leader?.promised(state, by: from, acceptor, now: now, &effects)
+        case .fetched(leader?.ballot, let entries):
+            leader?.fetched(
+                entries, from: from, &acceptor, wall: wall, now: now, &effects)
+        case .syncProgress(leader?.ballot, let sequence, let slot):
+            leader?.syncProgressed(
+                sequence: sequence, received: slot, by: from, acceptor, now: now, &effects)
+        case .accepted(let state) where state.ballot == leader?.ballot:
+            leader?.accepted(state, by: from, acceptor, now: now, &effects)
+        case .probeAnswer(leader?.ballot, let nonce):
+            reads.answered(by: from, nonce: nonce)
+            effects += reads.takeReady(others: election.othersForQuorum)
+        default: break
+        }
+    }
+
+    private mutating func heard(
+        _ heartbeat: Heartbeat, from: MasterID, now: Instant, _ effects: inout [PaxosEffect]
+    ) {
+        election.heard(heartbeat, from: from, now: now)
+        if let own = leader?.ballot, heartbeat.promised > own {
+            stop(now: now, &effects)
+        } else if heartbeat.isLeading, heartbeat.promised.node == from,
+            heartbeat.promised == acceptor.promised, heartbeat.promised == acceptor.accepted
+        {
+            acceptor.learn(heartbeat.chosen)
+        }
+    }
+}

@@ -1,0 +1,68 @@
+// The names of one directory.
+//
+// Invariants:
+//  1. A cookie is never reused: reading a directory goes on after the last cookie seen, whatever
+//     was removed or added since. A name that stays is seen exactly once.
+//  2. `names` has one key for each entry: the hash of its name and its cookie. Names are compared
+//     byte by byte; equal hashes only cost time.
+
+import Base
+
+/// One name.
+struct Dentry: Keyed, Sendable {
+    var cookie: UInt64
+    var inode: InodeID
+    var name: [UInt8]
+
+    var key: UInt64 { cookie }
+}
+
+/// The way from a name to its cookie.
+struct NameKey: Keyed, Comparable, Sendable {
+    var hash: UInt64
+    var cookie: UInt64
+
+    var key: NameKey { self }
+    static func < (left: NameKey, right: NameKey) -> Bool {
+        left.hash != right.hash ? left.hash < right.hash : left.cookie < right.cookie
+    }
+
+    /// FNV-1a, 64 bit: the same on every machine (T2).
+    static func hash(_ name: [UInt8]) -> UInt64 {
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for byte in name { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+        return hash
+    }
+}
+
+struct Directory: Sendable {
+    /// 1 and 2 are the mount's, for "." and "..".
+    private(set) var nextCookie: UInt64 = 3
+    private(set) var entries = OrderedTable<Dentry>()
+    private var names = OrderedTable<NameKey>()
+
+    func find(_ name: [UInt8]) -> Dentry? {
+        let hash = NameKey.hash(name)
+        for key in names.elements(from: NameKey(hash: hash, cookie: 0)) {
+            guard key.hash == hash, let entry = entries[key.cookie] else { return nil }
+            if entry.name == name { return entry }
+        }
+        return nil
+    }
+
+    mutating func insert(_ name: [UInt8], _ inode: InodeID) {
+        entries.insert(Dentry(cookie: nextCookie, inode: inode, name: name))
+        names.insert(NameKey(hash: NameKey.hash(name), cookie: nextCookie))
+        nextCookie += 1
+    }
+
+    mutating func remove(_ entry: Dentry) {
+        entries.remove(entry.cookie)
+        names.remove(NameKey(hash: NameKey.hash(entry.name), cookie: entry.cookie))
+    }
+
+    /// The name at a cookie leads to another inode.
+    mutating func replace(_ cookie: UInt64, with inode: InodeID) {
+        entries.update(cookie) { $0.inode = inode }
+    }
+}

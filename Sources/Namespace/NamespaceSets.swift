@@ -1,0 +1,66 @@
+// Servers, disks and replica sets: the configuration that chunk servers follow (C1, C10).
+
+import Base
+
+/// Servers of a cell, and disks of a server, as status messages bound them.
+private let serverBound = 4_096
+private let diskBound = 64
+
+extension Namespace {
+    mutating func register(_ server: ServerRecord, _ reported: [DiskRecord]) -> Outcome {
+        guard servers.contains(server.id) || servers.count < serverBound else {
+            return .conflict
+        }
+        guard reported.count <= diskBound, Set(reported.map(\.id)).count == reported.count,
+            reported.allSatisfy({ $0.server == server.id && isNews($0) })
+        else { return .conflict }
+        servers.insert(server)
+        for disk in reported { disks.insert(disk) }
+        return .done
+    }
+
+    /// Whether a report of a disk may follow what is known of it: a lower incarnation is a disk
+    /// that was rolled back, the same one on another server is a copy of a disk (S8).
+    private func isNews(_ disk: DiskRecord) -> Bool {
+        guard let known = disks[disk.id] else { return true }
+        return disk.incarnation > known.incarnation
+            || disk.incarnation == known.incarnation && disk.server == known.server
+    }
+
+    mutating func createSet(_ members: [DiskID], _ primary: DiskID) -> Outcome {
+        guard isMemberList(members), members.contains(primary) else { return .conflict }
+        lastSet += 1
+        let configuration = SetConfiguration(
+            set: SetID(rawValue: lastSet), epoch: Epoch.none.next, primary: primary,
+            members: members)
+        setTable.insert(
+            SetRecord(
+                configuration: configuration,
+                incarnations: members.compactMap { disks[$0]?.incarnation }, isFull: false,
+                chunks: 0))
+        return .set(configuration)
+    }
+
+    private func isMemberList(_ members: [DiskID]) -> Bool {
+        !members.isEmpty && members.count <= Limits.members
+            && zip(members, members.dropFirst()).allSatisfy { $0 < $1 }
+            && members.allSatisfy { disks.contains($0) }
+    }
+
+    mutating func changeEpoch(
+        _ configuration: SetConfiguration, _ incarnations: [Incarnation]
+    ) -> Outcome {
+        guard var record = setTable[configuration.set],
+            configuration.epoch.rawValue > 0,
+            configuration.epoch.rawValue - 1 == record.configuration.epoch.rawValue,
+            configuration.members == record.configuration.members,
+            configuration.members.contains(configuration.primary),
+            incarnations.count == record.incarnations.count,
+            zip(incarnations, record.incarnations).allSatisfy({ $0 >= $1 })
+        else { return .conflict }
+        record.configuration = configuration
+        record.incarnations = incarnations
+        setTable.insert(record)
+        return .set(configuration)
+    }
+}

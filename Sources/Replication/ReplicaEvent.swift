@@ -1,0 +1,102 @@
+// The input and output of `SetReplica`.
+
+package import Base
+
+/// What a replica's disk held when its process started.
+package struct RestoredReplica: Hashable, Sendable {
+    /// The epoch starts that are durable, by ascending epoch; empty for a set that is new here.
+    package var starts: [EpochStart]
+    /// The last record that was on the disk and is alive, damaged or not.
+    package var prepared: RecordNumber
+    /// The last record known to be committed.
+    package var committed: RecordNumber
+    /// Records that are damaged, ascending.
+    package var damaged: [RecordNumber]
+
+    /// All fields at once.
+    package init(
+        starts: [EpochStart], prepared: RecordNumber, committed: RecordNumber,
+        damaged: [RecordNumber]
+    ) {
+        self.starts = starts
+        self.prepared = prepared
+        self.committed = committed
+        self.damaged = damaged
+    }
+}
+
+/// A record that has no number yet.
+package struct RecordDraft: Hashable, Sendable {
+    package var session: SessionID
+    package var sequence: RequestNumber
+    package var firstUnacked: RequestNumber
+    package var truncation: UInt32
+    package var body: RecordBody
+
+    /// All fields at once; see `Record`.
+    package init(
+        session: SessionID, sequence: RequestNumber, firstUnacked: RequestNumber,
+        truncation: UInt32, body: RecordBody
+    ) {
+        self.session = session
+        self.sequence = sequence
+        self.firstUnacked = firstUnacked
+        self.truncation = truncation
+        self.body = body
+    }
+}
+
+/// Input of a replica.
+package enum ReplicaEvent: Hashable, Sendable {
+    /// By order of the masters (C1); an older one than the known one is ignored.
+    case configure(SetConfiguration)
+    /// Records to be numbered, in order; only while `takesWrites`. The answer to `tag` comes when
+    /// the last of them is committed, or when this replica is no longer the primary.
+    case write(tag: UInt64, [RecordDraft])
+    /// From the peer that the message names; the host checked that it is that peer.
+    case message(ReplicationMessage)
+    /// Everything in the disk's log up to this is durable.
+    case durable(through: LogNumber)
+    /// The answer to `load`.
+    case loaded(RecordNumber, LoadResult)
+    /// The bytes of a record turned out to be damaged.
+    case damaged(RecordNumber)
+    /// The last connection with the disk's server broke: what was sent may be lost.
+    case lost(DiskID)
+    /// A read at a backup asks how far the live members agree.
+    case agree(tag: UInt64)
+    /// Time has passed.
+    case tick
+}
+
+/// What a replica wants done, in this order.
+package enum ReplicaEffect: Hashable, Sendable {
+    /// Goes to the disk's log; the host calls `placed` for each append, in order.
+    case appendEpoch(EpochStart)
+    case append(Record)
+    /// Every record up to this is committed.
+    case commit(through: RecordNumber)
+    /// Sent at most once, to `receiver`.
+    case send(ReplicationMessage)
+    /// Reads the live record of a number; answered with `loaded`.
+    case load(RecordNumber)
+    /// The end of a write.
+    case answer(tag: UInt64, WriteOutcome)
+    /// A damaged record came from a peer: it replaces what the disk has. `nothing` as the body
+    /// means that later records replaced it everywhere.
+    case repaired(Record)
+    /// The answer to `agree`: every live member has all records up to this on its disk; nil if
+    /// this replica is behind and must not answer.
+    case agreed(tag: UInt64, through: RecordNumber?)
+    /// Something that an operator must see.
+    case alarm(String)
+}
+
+/// How a write ended at this replica.
+package enum WriteOutcome: Hashable, Sendable {
+    /// On the disk of every member (C5); the number of its last record.
+    case committed(RecordNumber)
+    /// This replica is not the primary any more. The write may or may not happen; the writer
+    /// sends it again with the same sequence (S7, C15).
+    case notPrimary
+}

@@ -1,0 +1,268 @@
+// What the replicas of one set tell each other. The host wraps the coded message in a frame.
+//
+//   primary                                   backup
+//     query (configuration)            ──►      promises the epoch
+//     ◄── state (last prepared, epoch starts the primary may lack)
+//     begin (epoch start, missed ones) ──►      writes them
+//     ◄── acknowledge (durable through)
+//     prepare (committed, record)      ──►      appends in order
+//     ◄── acknowledge, or missing (after)
+//     beacon (committed, sent)         ──►      answers with acknowledge or missing
+//   either way: stale, fetch / fetched, preparedQuery / preparedReport
+//
+// Invariants:
+//  1. An acknowledgement names only what is durable at its sender (S2).
+//  2. Every message names set, sender, receiver and epoch; the receiver checks them all (C3).
+
+package import Base
+
+/// A message from one replica of a set to another.
+package struct ReplicationMessage: Hashable, Sendable {
+    package var set: SetID
+    package var sender: DiskID
+    package var receiver: DiskID
+    /// The epoch in which the sender speaks.
+    package var epoch: Epoch
+    package var body: ReplicationBody
+
+    /// All fields at once.
+    package init(
+        set: SetID, sender: DiskID, receiver: DiskID, epoch: Epoch, body: ReplicationBody
+    ) {
+        self.set = set
+        self.sender = sender
+        self.receiver = receiver
+        self.epoch = epoch
+        self.body = body
+    }
+}
+
+/// What a replica says.
+package enum ReplicationBody: Hashable, Sendable {
+    /// The primary of a new epoch asks what the member has. `incarnation` is the primary's, so
+    /// that no answer to an earlier run counts (C10); `after` is its own last epoch start.
+    case query(SetConfiguration, incarnation: Incarnation, after: Epoch)
+    /// The answer: from now on the sender refuses lower epochs (C3).
+    case state(ReplicaState, incarnation: Incarnation)
+    /// The epoch begins; `missed` are starts before it that the receiver may lack, in order.
+    case begin(EpochStart, missed: [EpochStart])
+    /// The sender has everything up to `durable` on its disk, and knows that `committed` is
+    /// committed. `isFull`: its share of the disk is used up (C20).
+    case acknowledge(durable: RecordNumber, committed: RecordNumber, isFull: Bool)
+    /// A record, new or sent again with its own epoch and number (C4, C8).
+    case prepare(committed: RecordNumber, Record)
+    /// What is committed, and the last record that was sent to the receiver.
+    case beacon(committed: RecordNumber, sent: RecordNumber)
+    /// A record was lost on the way: send everything after this again.
+    case missing(after: RecordNumber)
+    /// The receiver's epoch is over; `epoch` of the message is the one in force (C3).
+    case stale
+    /// Asks for the live record of a number.
+    case fetch(RecordNumber)
+    /// The answer.
+    case fetched(RecordNumber, LoadResult)
+    /// Asks how far the receiver has prepared; for a read at a backup.
+    case preparedQuery(UInt64)
+    /// The answer, with the asker's number: the last record on the sender's disk.
+    case preparedReport(UInt64, durable: RecordNumber)
+}
+
+/// What a member tells the primary of a new epoch.
+package struct ReplicaState: Hashable, Sendable {
+    /// The last epoch whose start is on its disk.
+    package var adopted: Epoch
+    /// The last record that is on its disk and alive.
+    package var durable: RecordNumber
+    /// The last record that it knows to be committed.
+    package var committed: RecordNumber
+    /// Its epoch starts after the one that the primary named, in order.
+    package var starts: [EpochStart]
+
+    /// All fields at once.
+    package init(
+        adopted: Epoch, durable: RecordNumber, committed: RecordNumber, starts: [EpochStart]
+    ) {
+        self.adopted = adopted
+        self.durable = durable
+        self.committed = committed
+        self.starts = starts
+    }
+}
+
+/// What became of a record that was looked for.
+package enum LoadResult: Hashable, Sendable {
+    /// Here it is.
+    case record(Record)
+    /// Later committed records replaced all that it did, and its space is used again.
+    case superseded
+    /// It is not here, or its bytes are damaged.
+    case unavailable
+}
+
+extension ReplicationMessage {
+    /// Epoch starts in one message: they fit the head of a frame.
+    package static let starts = 8_192
+
+    /// The stored bytes that travel after the head.
+    package var payload: ArraySlice<UInt8> {
+        switch body {
+        case .prepare(_, let record), .fetched(_, .record(let record)): record.payload
+        default: []
+        }
+    }
+
+    /// Writes all but the payload.
+    package func encode(into writer: inout ByteWriter) {
+        writer.write(set)
+        writer.write(sender)
+        writer.write(receiver)
+        writer.write(epoch)
+        writer.write(body.code)
+        switch body {
+        case .query(let configuration, let incarnation, let after):
+            configuration.encode(into: &writer)
+            writer.write(incarnation)
+            writer.write(after)
+        case .state(let state, let incarnation):
+            writer.write(incarnation)
+            writer.write(state.adopted)
+            writer.write(state.durable)
+            writer.write(state.committed)
+            writer.writeList(state.starts) { $1.encode(into: &$0) }
+        case .begin(let start, let missed):
+            start.encode(into: &writer)
+            writer.writeList(missed) { $1.encode(into: &$0) }
+        case .acknowledge(let durable, let committed, let isFull):
+            writer.write(durable)
+            writer.write(committed)
+            writer.write(isFull)
+        case .prepare(let committed, let record):
+            writer.write(committed)
+            record.encodeHeader(into: &writer)
+        case .beacon(let committed, let sent):
+            writer.write(committed)
+            writer.write(sent)
+        case .missing(let number), .fetch(let number): writer.write(number)
+        case .stale: break
+        case .fetched(let number, let result):
+            writer.write(number)
+            writer.write(result.code)
+            if case .record(let record) = result { record.encodeHeader(into: &writer) }
+        case .preparedQuery(let tag): writer.write(tag)
+        case .preparedReport(let tag, let durable):
+            writer.write(tag)
+            writer.write(durable)
+        }
+    }
+
+    /// Reads what `encode` wrote, with the stored bytes that came after it; nothing may be left.
+    package init(head: [UInt8], payload: ArraySlice<UInt8>) throws(DecodeError) {
+        var reader = ByteReader(head)
+        var bytes = ByteReader(payload)
+        set = try reader.read()
+        sender = try reader.read()
+        receiver = try reader.read()
+        epoch = try reader.read()
+        body = try ReplicationBody(from: &reader, payload: &bytes)
+        try reader.finish()
+        try bytes.finish()
+        guard body.names(set) else { throw .invalid(field: "set", value: set.rawValue) }
+    }
+}
+
+extension ReplicationBody {
+    fileprivate var code: UInt8 {
+        switch self {
+        case .query: 1
+        case .state: 2
+        case .begin: 3
+        case .acknowledge: 4
+        case .prepare: 5
+        case .beacon: 6
+        case .missing: 7
+        case .stale: 8
+        case .fetch: 9
+        case .fetched: 10
+        case .preparedQuery: 11
+        case .preparedReport: 12
+        }
+    }
+
+    fileprivate init(
+        from reader: inout ByteReader, payload: inout ByteReader
+    ) throws(DecodeError) {
+        switch try reader.read(UInt8.self) {
+        case 1:
+            self = .query(
+                try SetConfiguration(from: &reader), incarnation: try reader.read(),
+                after: try reader.read())
+        case 2:
+            let incarnation = try reader.read(Incarnation.self)
+            let state = ReplicaState(
+                adopted: try reader.read(), durable: try reader.read(),
+                committed: try reader.read(), starts: try Self.readStarts(&reader))
+            self = .state(state, incarnation: incarnation)
+        case 3:
+            self = .begin(
+                try EpochStart(from: &reader), missed: try Self.readStarts(&reader))
+        case 4:
+            self = .acknowledge(
+                durable: try reader.read(), committed: try reader.read(),
+                isFull: try reader.readBool())
+        case 5:
+            self = .prepare(
+                committed: try reader.read(), try Record(from: &reader, payload: &payload))
+        case 6: self = .beacon(committed: try reader.read(), sent: try reader.read())
+        case 7: self = .missing(after: try reader.read())
+        case 8: self = .stale
+        case 9: self = .fetch(try reader.read())
+        case 10:
+            self = .fetched(
+                try reader.read(), try LoadResult(from: &reader, payload: &payload))
+        case 11: self = .preparedQuery(try reader.read())
+        case 12: self = .preparedReport(try reader.read(), durable: try reader.read())
+        case let other: throw .invalid(field: "replication message", value: UInt64(other))
+        }
+    }
+
+    private static func readStarts(
+        _ reader: inout ByteReader
+    ) throws(DecodeError) -> [EpochStart] {
+        try reader.readList(bound: ReplicationMessage.starts) {
+            (reader) throws(DecodeError) in try EpochStart(from: &reader)
+        }
+    }
+
+    /// Whether everything inside belongs to the set.
+    fileprivate func names(_ set: SetID) -> Bool {
+        switch self {
+        case .query(let configuration, _, _): configuration.set == set
+        case .state(let state, _): state.starts.allSatisfy { $0.configuration.set == set }
+        case .begin(let start, let missed):
+            start.configuration.set == set && missed.allSatisfy { $0.configuration.set == set }
+        case .prepare(_, let record), .fetched(_, .record(let record)): record.set == set
+        default: true
+        }
+    }
+}
+
+extension LoadResult {
+    fileprivate var code: UInt8 {
+        switch self {
+        case .record: 1
+        case .superseded: 2
+        case .unavailable: 3
+        }
+    }
+
+    fileprivate init(
+        from reader: inout ByteReader, payload: inout ByteReader
+    ) throws(DecodeError) {
+        switch try reader.read(UInt8.self) {
+        case 1: self = .record(try Record(from: &reader, payload: &payload))
+        case 2: self = .superseded
+        case 3: self = .unavailable
+        case let other: throw .invalid(field: "load result", value: UInt64(other))
+        }
+    }
+}

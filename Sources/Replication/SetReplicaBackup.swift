@@ -1,0 +1,255 @@
+// The other parts of `SetReplica`: what a backup does, repairs, and reads at a member that is not
+// the serving primary.
+
+package import Base
+
+extension SetReplica {
+    // MARK: a backup
+
+    /// The primary of the promised epoch wants to know what is here.
+    mutating func answerQuery(
+        _ message: ReplicationMessage, _ run: Incarnation, _ after: Epoch
+    ) {
+        if message.epoch < promised { return send(.stale, to: message.sender) }
+        guard message.epoch == promised, phase == .joining else { return }
+        question = (message.sender, run, after)
+        answerQuestion()
+    }
+
+    /// Answers once all that was appended is durable: what the answer leaves out must not become
+    /// durable, and be read here, after it.
+    mutating func answerQuestion() {
+        guard let asked = question, appended.isEmpty, phase == .joining else { return }
+        question = nil
+        let state = ReplicaState(
+            adopted: adopted, durable: durable, committed: committed,
+            starts: starts.filter { $0.configuration.epoch > asked.after })
+        send(.state(state, incarnation: asked.run), to: asked.primary)
+    }
+
+    mutating func begin(_ start: EpochStart, _ missed: [EpochStart], from sender: DiskID) {
+        let epoch = start.configuration.epoch
+        guard epoch == promised, epoch > startedIn, start.configuration.primary == sender,
+            start.configuration.members.contains(disk)
+        else { return }
+        switch phase {
+        case .following: acknowledge()
+        case .joining:
+            // Its start may be on its way to the disk already.
+            guard starts.last?.configuration.epoch ?? .none < epoch else { return }
+            configuration = start.configuration
+            phase = .joining
+            for older in missed
+            where older.configuration.epoch > starts.last?.configuration.epoch ?? .none {
+                appendStart(older)
+            }
+            appendStart(start)
+        default: break
+        }
+    }
+
+    mutating func acknowledge() {
+        guard let primary = configuration?.primary else { return }
+        send(.acknowledge(durable: durable, committed: committed, isFull: isFull), to: primary)
+    }
+
+    mutating func prepare(_ record: Record, _ committed: RecordNumber, from sender: DiskID) {
+        guard phase == .following, sender == configuration?.primary, record.epoch <= promised
+        else { return }
+        announced = max(announced, committed)
+        if record.number == prepared.next {
+            appendRecord(record)
+        } else if record.number > prepared {
+            complain()
+        } else {
+            // A late duplicate: the log does not shrink (C6).
+            acknowledge()
+        }
+        commitAnnounced()
+    }
+
+    mutating func takeBeacon(
+        _ committed: RecordNumber, _ sent: RecordNumber, from sender: DiskID
+    ) {
+        guard phase == .following, sender == configuration?.primary else { return }
+        announced = max(announced, committed)
+        commitAnnounced()
+        if sent > prepared { complain() }
+        acknowledge()
+    }
+
+    /// Something was lost on the way; one complaint in a while is enough.
+    private mutating func complain() {
+        if let last = complained, last.after == prepared, now - last.at < Limits.commitBeacon {
+            return
+        }
+        guard let primary = configuration?.primary else { return }
+        complained = (prepared, now)
+        send(.missing(after: prepared), to: primary)
+    }
+
+    mutating func commitAnnounced() {
+        let known = min(announced, durable)
+        guard known > committed else { return }
+        committed = known
+        effects.append(.commit(through: known))
+    }
+
+    // MARK: loads and repairs
+
+    mutating func load(_ number: RecordNumber) {
+        guard !loading.contains(number) else { return }
+        loading.append(number)
+        effects.append(.load(number))
+    }
+
+    mutating func finishLoad(_ number: RecordNumber, _ result: LoadResult) {
+        loading.removeAll { $0 == number }
+        var result = result
+        if case .record(let record) = result, record.number != number || !isAlive(record) {
+            // It was loaded before the log was cut; its number may have another record now.
+            result = .unavailable
+        }
+        for fetcher in fetchers where fetcher.number == number {
+            send(.fetched(number, result), to: fetcher.peer)
+        }
+        fetchers.removeAll { $0.number == number }
+        switch result {
+        case .record(let record): supply(record)
+        case .superseded: supply(placeholder(number))
+        case .unavailable: if number <= prepared { noteDamage(number) }
+        }
+    }
+
+    mutating func serveFetch(_ number: RecordNumber, to peer: DiskID) {
+        if let record = window[number] {
+            send(.fetched(number, .record(record)), to: peer)
+        } else if number > durable || repairs.contains(where: { $0.number == number }) {
+            send(.fetched(number, .unavailable), to: peer)
+        } else if fetchers.count < Limits.recordFetches {
+            fetchers.append((number, peer))
+            load(number)
+        }
+    }
+
+    mutating func takeFetched(
+        _ number: RecordNumber, _ result: LoadResult, from sender: DiskID
+    ) {
+        if takeForward(number, result, from: sender) { return }
+        guard let index = repairs.firstIndex(where: { $0.number == number }) else { return }
+        switch result {
+        case .record(let record):
+            guard record.number == number, isAlive(record) else { return }
+            repairs.remove(at: index)
+            effects.append(.repaired(record))
+            supply(record)
+        case .superseded:
+            repairs.remove(at: index)
+            let record = placeholder(number)
+            effects.append(.repaired(record))
+            supply(record)
+        case .unavailable: break
+        }
+    }
+
+    mutating func noteDamage(_ number: RecordNumber) {
+        guard number <= prepared, !repairs.contains(where: { $0.number == number }) else {
+            return
+        }
+        let place = repairs.firstIndex { $0.number > number } ?? repairs.endIndex
+        repairs.insert(Repair(number: number), at: place)
+    }
+
+    private var isActive: Bool {
+        phase == .following || phase == .reconciling || phase == .serving
+    }
+
+    /// The other members of the last known configuration.
+    private var others: [DiskID] { configuration?.members.filter { $0 != disk } ?? [] }
+
+    private mutating func tickRepairs() {
+        let others = others
+        guard isActive, !others.isEmpty else { return }
+        for index in repairs.indices.prefix(Limits.recordLoads) where repairs[index].due <= now {
+            let peer = others[repairs[index].attempts % others.count]
+            repairs[index].attempts += 1
+            repairs[index].due = now + Limits.repairRetry
+            send(.fetch(repairs[index].number), to: peer)
+        }
+    }
+
+    // MARK: reads at a member
+
+    /// It reconciled since it was started, so it has every acknowledged record (C10): it may
+    /// answer reads of blocks that no undecided record touches, though it is not the primary.
+    package var mayServeReads: Bool {
+        guard adopted > startedIn, let start = starts.last(where: isAdopted) else { return false }
+        return durable >= start.keepThrough
+    }
+    private func isAdopted(_ start: EpochStart) -> Bool {
+        start.configuration.epoch == adopted
+    }
+
+    /// Asks the other members how far they have prepared (DESIGN 3.2, Reads). Acknowledged means
+    /// prepared by every member, so a record above the lowest of them is not acknowledged; one up
+    /// to it is on every live member, and the next primary, which asks all, keeps it.
+    mutating func agree(_ tag: UInt64) {
+        guard mayServeReads, agreements.count < Limits.backupReads else {
+            effects.append(.agreed(tag: tag, through: nil))
+            return
+        }
+        agreements.append(
+            Agreement(tag: tag, waiting: others, lowest: durable, due: now + Limits.reportPatience))
+        for peer in others { send(.preparedQuery(tag), to: peer) }
+    }
+
+    mutating func takeReport(
+        _ tag: UInt64, from sender: DiskID, epoch: Epoch, durable reported: RecordNumber
+    ) {
+        guard let index = agreements.firstIndex(where: { $0.tag == tag }),
+            let place = agreements[index].waiting.firstIndex(of: sender)
+        else { return }
+        if epoch > adopted {
+            // An epoch began without this member: it can't tell what is alive.
+            agreements.remove(at: index)
+            effects.append(.agreed(tag: tag, through: nil))
+            return
+        }
+        let kept = starts.reduce(reported) { last, start in
+            start.configuration.epoch > epoch ? min(last, start.keepThrough) : last
+        }
+        agreements[index].waiting.remove(at: place)
+        agreements[index].lowest = min(agreements[index].lowest, kept)
+    }
+
+    private mutating func tickAgreements() {
+        let done = agreements.filter { $0.waiting.isEmpty || $0.due <= now }
+        guard !done.isEmpty else { return }
+        agreements.removeAll { $0.waiting.isEmpty || $0.due <= now }
+        effects += done.map { .agreed(tag: $0.tag, through: min($0.lowest, durable)) }
+    }
+
+    // MARK: time
+
+    mutating func tick() {
+        tickPrimary()
+        if !repairs.isEmpty { tickRepairs() }
+        if !agreements.isEmpty { tickAgreements() }
+    }
+
+    /// When it wants to be stepped although nothing happens; nil while it is quiet.
+    package var deadline: Instant? {
+        var first: Instant?
+        func consider(_ instant: Instant) { first = min(first ?? instant, instant) }
+        switch phase {
+        case .asking, .catchingUp: consider(retryAt)
+        case .reconciling, .serving: for peer in peers { peer.beaconAt.map(consider) }
+        default: break
+        }
+        if isActive, !others.isEmpty {
+            for repair in repairs.prefix(Limits.recordLoads) { consider(repair.due) }
+        }
+        for agreement in agreements { consider(agreement.due) }
+        return first
+    }
+}

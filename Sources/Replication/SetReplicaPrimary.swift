@@ -1,0 +1,335 @@
+// The primary's part of `SetReplica`: asking, catching up, reconciling, numbering, committing.
+
+package import Base
+
+/// What the primary knows of another member in the epoch it promised.
+struct Peer: Sendable {
+    let disk: DiskID
+    /// The answer to the query of this epoch.
+    var state: ReplicaState?
+    /// It acknowledged something in this epoch: its epoch start is durable.
+    var hasBegun = false
+    /// Durable there.
+    var acknowledged = RecordNumber.none
+    /// Sent since the last loss.
+    var sent = RecordNumber.none
+    /// What it knows to be committed.
+    var told = RecordNumber.none
+    var isFull = false
+    /// When it hears from us although nothing happens; nil while there is nothing to say.
+    var beaconAt: Instant?
+    /// Grows while it does not answer.
+    var pause = Limits.commitBeacon
+    /// When it was last sent something again.
+    var rewoundAt: Instant?
+}
+
+extension SetReplica {
+    /// A new epoch with this replica as primary: hears every member first.
+    mutating func ask(_ next: SetConfiguration) {
+        peers = next.backups.map { Peer(disk: $0) }
+        phase = .asking
+        askAgain()
+        mergeStates()
+    }
+
+    private mutating func askAgain() {
+        guard let configuration else { return }
+        retryAt = now + Limits.replicaRetry
+        let after = starts.last?.configuration.epoch ?? .none
+        for peer in peers where peer.state == nil {
+            send(.query(configuration, incarnation: incarnation, after: after), to: peer.disk)
+        }
+    }
+
+    mutating func takeState(_ state: ReplicaState, _ run: Incarnation, from sender: DiskID) {
+        guard phase == .asking, run == incarnation, let index = position(of: sender) else {
+            return
+        }
+        peers[index].state = state
+        mergeStates()
+    }
+
+    /// With every member's state: writes the starts it missed, then gets the records it lacks.
+    private mutating func mergeStates() {
+        let states = peers.compactMap(\.state)
+        guard states.count == peers.count else { return }
+        let foreign = states.flatMap(\.starts).sorted {
+            $0.configuration.epoch < $1.configuration.epoch
+        }
+        for start in foreign
+        where start.configuration.epoch > starts.last?.configuration.epoch ?? .none {
+            appendStart(start)
+        }
+        phase = .catchingUp(target: peers.map { live($0) }.max() ?? .none)
+        requested = prepared
+        catchUp()
+    }
+
+    /// The last record of a member that no start kills which it has not seen.
+    private func live(_ peer: Peer) -> RecordNumber {
+        guard let state = peer.state else { return .none }
+        return starts.reduce(state.durable) { last, start in
+            start.configuration.epoch > state.adopted ? min(last, start.keepThrough) : last
+        }
+    }
+
+    /// Asks for the next records that another member has and this one lacks.
+    private mutating func catchUp() {
+        guard case .catchingUp(let target) = phase else { return }
+        guard prepared < target else {
+            loaded = [:]
+            guard let configuration else { return }
+            phase = .starting
+            appendStart(EpochStart(configuration: configuration, keepThrough: prepared))
+            return
+        }
+        retryAt = now + Limits.replicaRetry
+        while requested < target, requested.rawValue - prepared.rawValue < Limits.recordLoads {
+            requested = requested.next
+            fetchForward(requested, after: nil)
+        }
+    }
+
+    /// Asks the first member that has the record, or the first after one that could not give it;
+    /// false if there is none.
+    @discardableResult
+    private mutating func fetchForward(_ number: RecordNumber, after last: DiskID?) -> Bool {
+        let owners = peers.filter { live($0) >= number && (last == nil || $0.disk > last!) }
+        guard let owner = owners.first else { return false }
+        send(.fetch(number), to: owner.disk)
+        return true
+    }
+
+    /// A record that was asked for while catching up; false if it was for something else.
+    mutating func takeForward(
+        _ number: RecordNumber, _ result: LoadResult, from sender: DiskID
+    ) -> Bool {
+        guard case .catchingUp(let target) = phase else { return false }
+        switch result {
+        case .record(let record):
+            guard record.number == number, isAlive(record) else { return true }
+            loaded[number] = record
+        case .superseded: loaded[number] = placeholder(number)
+        case .unavailable:
+            guard number > prepared, !fetchForward(number, after: sender) else { return true }
+            let committed = peers.compactMap { $0.state?.committed }.max() ?? .none
+            if number <= committed {
+                // Frozen until a member can give it: cutting it off would lose it for good.
+                effects.append(.alarm("set \(set): committed record \(number) is damaged"))
+                return true
+            }
+            phase = .catchingUp(target: min(target, RecordNumber(rawValue: number.rawValue - 1)))
+        }
+        while let next = loaded.removeValue(forKey: prepared.next) {
+            appendRecord(next)
+            if window.count > 0 { window.append(next) }
+        }
+        requested = max(requested, prepared)
+        catchUp()
+        return true
+    }
+
+    /// A record that later committed ones replaced: its number must not be missing (C4).
+    func placeholder(_ number: RecordNumber) -> Record {
+        Record(
+            set: set, epoch: starts.last?.configuration.epoch ?? promised, number: number, session: .none,
+            sequence: RequestNumber(rawValue: 0), firstUnacked: RequestNumber(rawValue: 0),
+            truncation: 0, body: .nothing)
+    }
+
+    /// The epoch start is durable: the others may hear of it (S2).
+    mutating func startReconciling() {
+        phase = .reconciling
+        for index in peers.indices { sendBegin(index) }
+        advance()
+    }
+
+    private mutating func sendBegin(_ index: Int) {
+        let known = peers[index].state?.adopted ?? .none
+        let missed = starts.dropLast().filter { $0.configuration.epoch > known }
+        guard let start = starts.last else { return }
+        send(.begin(start, missed: missed), to: peers[index].disk)
+        schedule(index, after: Limits.replicaRetry)
+    }
+
+    mutating func takeAcknowledgement(
+        from sender: DiskID, _ last: RecordNumber, _ told: RecordNumber, _ isFull: Bool
+    ) {
+        guard phase == .reconciling || phase == .serving, let index = position(of: sender),
+            last <= prepared
+        else { return }
+        if !peers[index].hasBegun {
+            peers[index].hasBegun = true
+            peers[index].acknowledged = last
+            peers[index].sent = last
+            peers[index].pause = Limits.commitBeacon
+        }
+        if last > peers[index].acknowledged || told > peers[index].told {
+            peers[index].pause = Limits.commitBeacon
+        }
+        // Acknowledgements may overtake each other; each is true for ever in its epoch (C6).
+        peers[index].acknowledged = max(peers[index].acknowledged, last)
+        peers[index].sent = max(peers[index].sent, last)
+        peers[index].told = max(peers[index].told, told)
+        peers[index].isFull = isFull
+        advance()
+        pump(index)
+        plan(index)
+    }
+
+    /// Commits what every member has.
+    mutating func advance() {
+        guard phase == .reconciling || phase == .serving else { return }
+        guard peers.allSatisfy(\.hasBegun) else { return }
+        let everywhere = peers.reduce(durable) { min($0, $1.acknowledged) }
+        if phase == .reconciling {
+            guard let start = starts.last, everywhere >= start.keepThrough else { return }
+            phase = .serving
+        }
+        guard everywhere > committed else { return }
+        committed = everywhere
+        effects.append(.commit(through: committed))
+        window.removeThrough(committed) { entry in
+            effects += entry.tags.map { .answer(tag: $0, .committed(entry.record.number)) }
+        }
+        loaded = [:]
+        for index in peers.indices { plan(index) }
+    }
+
+    // MARK: writes
+
+    mutating func write(_ tag: UInt64, _ drafts: [RecordDraft]) {
+        guard isServing else {
+            effects.append(.answer(tag: tag, .notPrimary))
+            return
+        }
+        var last = RecordNumber.none
+        for draft in drafts {
+            if draft.session != .none, let old = window.number(of: draft.session, draft.sequence)
+            {
+                last = max(last, old)
+                continue
+            }
+            let record = Record(
+                set: set, epoch: promised, number: prepared.next, session: draft.session,
+                sequence: draft.sequence, firstUnacked: draft.firstUnacked,
+                truncation: draft.truncation, body: draft.body)
+            appendRecord(record)
+            window.append(record)
+            last = max(last, record.number)
+        }
+        window.wait(tag, for: last)
+        for index in peers.indices { pump(index) }
+    }
+
+    /// Sends what a member lacks, in order, as far as its credit goes.
+    mutating func pump(_ index: Int) {
+        guard peers[index].hasBegun else { return }
+        while peers[index].sent < prepared {
+            let next = peers[index].sent.next
+            let ahead = next.rawValue - peers[index].acknowledged.rawValue
+            guard let record = window[next] ?? loaded[next] else {
+                if ahead <= Limits.recordLoads { loadAhead(next) }
+                break
+            }
+            // A full member gets what is under way one by one, until it has room again.
+            guard ahead <= (peers[index].isFull ? 1 : Limits.preparedRecords) else { break }
+            peers[index].sent = next
+            send(.prepare(committed: committed, record), to: peers[index].disk)
+            schedule(index, after: Limits.commitBeacon)
+        }
+        plan(index)
+    }
+
+    private mutating func loadAhead(_ first: RecordNumber) {
+        var number = first
+        while number <= prepared, window[number] == nil,
+            number.rawValue - first.rawValue < Limits.recordLoads
+        {
+            if loaded[number] == nil { load(number) }
+            number = number.next
+        }
+    }
+
+    /// A loaded record for members that lack it.
+    mutating func supply(_ record: Record) {
+        guard phase == .reconciling || phase == .serving else { return }
+        guard peers.contains(where: { $0.acknowledged < record.number }) else { return }
+        loaded[record.number] = record
+        for index in peers.indices { pump(index) }
+        // What is lost on the way, or waits for a slow member too long, is loaded again.
+        let isWanted = peers.contains { $0.hasBegun && $0.sent < record.number }
+        if !isWanted || loaded.count > 4 * Limits.recordLoads { loaded[record.number] = nil }
+    }
+
+    /// A member tells that something was lost on the way.
+    mutating func rewind(_ sender: DiskID, after: RecordNumber) {
+        guard let index = position(of: sender), peers[index].hasBegun,
+            after >= peers[index].acknowledged, after < peers[index].sent
+        else { return }
+        // What was sent again is still under way when the next complaint comes.
+        if let last = peers[index].rewoundAt, now - last < Limits.replicaRetry { return }
+        peers[index].rewoundAt = now
+        peers[index].sent = after
+        pump(index)
+    }
+
+    mutating func losePeer(_ disk: DiskID) {
+        guard let index = position(of: disk) else { return }
+        peers[index].rewoundAt = nil
+        if peers[index].hasBegun, peers[index].beaconAt != nil {
+            schedule(index, after: Limits.commitBeacon)
+        }
+    }
+
+    func position(of disk: DiskID) -> Int? { peers.firstIndex { $0.disk == disk } }
+
+    // MARK: time
+
+    private mutating func schedule(_ index: Int, after pause: Interval) {
+        peers[index].beaconAt = now + pause
+    }
+
+    /// Makes sure that a member with something open hears of it, and else keeps quiet.
+    private mutating func plan(_ index: Int) {
+        let peer = peers[index]
+        guard peer.hasBegun else { return }
+        let isOpen = peer.acknowledged < prepared || peer.told < committed
+        if !isOpen {
+            peers[index].beaconAt = nil
+        } else if peer.beaconAt == nil {
+            schedule(index, after: peer.pause)
+        }
+    }
+
+    mutating func tickPrimary() {
+        switch phase {
+        case .asking where retryAt <= now: askAgain()
+        case .catchingUp where retryAt <= now:
+            requested = prepared
+            catchUp()
+        case .reconciling, .serving:
+            for index in peers.indices {
+                guard let due = peers[index].beaconAt, due <= now else { continue }
+                if !peers[index].hasBegun {
+                    sendBegin(index)
+                    continue
+                }
+                send(
+                    .beacon(committed: committed, sent: peers[index].sent),
+                    to: peers[index].disk)
+                schedule(index, after: peers[index].pause)
+                peers[index].pause = min(peers[index].pause * 2, Limits.silentBeacon)
+            }
+        default: break
+        }
+    }
+
+    /// A draft was refused because a member is full: asks the members how they are now.
+    package mutating func askWhoIsFull(now: Instant) {
+        for index in peers.indices where peers[index].isFull && peers[index].beaconAt == nil {
+            peers[index].beaconAt = now + Limits.commitBeacon
+        }
+    }
+}
