@@ -1,0 +1,147 @@
+// One open file of a disk.
+//
+// Invariants:
+//  1. Segments go past the page cache where the file system lets them (S4: after a failed write
+//     the cache is not to be believed); other files through it, with fdatasync.
+//  2. Changes come from one thread at a time (PosixDisk, invariant 1); reads from any.
+
+import Base
+import Glibc
+import Store
+
+/// One open file; see above for who may call what.
+final class OpenFile: @unchecked Sendable {
+    private let path: String
+    private let isDirect: Bool
+    private let plain: OwnedDescriptor
+    /// Writes to it are durable when they return; opened when first needed.
+    private var durable: OwnedDescriptor?
+    /// Something was written that no sync covers.
+    private(set) var isDirty = false
+    /// Its name is not durable yet.
+    private(set) var isNew: Bool
+
+    /// Opens a file; makes it where it is not there and `create` is true.
+    init(_ path: String, isDirect: Bool, create: Bool) throws(StorageError) {
+        self.path = path
+        self.isDirect = isDirect
+        let flags = O_RDWR | (isDirect ? directFlag : 0)
+        do throws(StorageError) {
+            plain = try OwnedDescriptor(path, flags)
+            isNew = false
+        } catch {
+            guard create, case .system(_, _, ENOENT) = error else { throw error }
+            plain = try OwnedDescriptor(path, flags | O_CREAT | O_EXCL)
+            isNew = true
+        }
+    }
+
+    /// Empties the file and sets `size` bytes of zeros aside. Gives an errno, 0 for success.
+    func reset(size: Int) -> Int32 {
+        isDirty = true
+        isNew = true
+        guard ftruncate(plain.number, 0) == 0 else { return errno }
+        return size > 0 ? posix_fallocate(plain.number, 0, size) : 0
+    }
+
+    /// Writes `length` bytes from the front of a buffer. Gives an errno, 0 for success.
+    func write(_ buffer: AlignedBuffer, length: Int, at offset: Int, durable: Bool) -> Int32 {
+        if isDirect {
+            precondition(
+                offset % Limits.groupAlignment == 0 && length % Limits.groupAlignment == 0,
+                "a segment is written in whole pages")
+        }
+        var descriptor = plain.number
+        if durable {
+            guard let other = durableDescriptor() else { return errno }
+            descriptor = other
+        }
+        var done = 0
+        while done < length {
+            let count = pwrite(descriptor, buffer.start + done, length - done, off_t(offset + done))
+            if count > 0 {
+                done += count
+            } else if errno != EINTR {
+                // A write that makes no progress means that the device is full.
+                return count == 0 ? ENOSPC : errno
+            }
+        }
+        return 0
+    }
+    /// Must be called before writes that are not durable by themselves.
+    func markDirty() { isDirty = true }
+    private func durableDescriptor() -> Int32? {
+        if durable == nil {
+            let flags = O_RDWR | O_DSYNC | (isDirect ? directFlag : 0)
+            durable = try? OwnedDescriptor(path, flags)
+        }
+        return durable?.number
+    }
+
+    /// Makes all writes durable, and the name in `folder` too. Gives an errno, 0 for success.
+    func sync(folder: OwnedDescriptor) -> Int32 {
+        guard (isNew ? fsync(plain.number) : fdatasync(plain.number)) == 0 else { return errno }
+        if isNew {
+            guard fsync(folder.number) == 0 else { return errno }
+        }
+        isDirty = false
+        isNew = false
+        return 0
+    }
+
+    /// Reads up to `length` bytes; fewer at the end of the file.
+    func read(at offset: Int, length: Int, pool: BufferPool) -> DiskResult {
+        var failure: Int32 = 0
+        let bytes = [UInt8](unsafeUninitializedCapacity: length) { target, count in
+            guard let base = target.baseAddress else { return }
+            failure =
+                isDirect
+                ? readDirect(offset, length, to: base, &count, pool)
+                : readPlain(offset, length, to: base, &count)
+        }
+        return failure == 0 ? .bytes(bytes) : .failed(.system(errno: failure))
+    }
+    private func readPlain(
+        _ offset: Int, _ length: Int, to base: UnsafeMutablePointer<UInt8>, _ done: inout Int
+    ) -> Int32 {
+        while done < length {
+            let count = pread(plain.number, base + done, length - done, off_t(offset + done))
+            if count == 0 { return 0 }
+            if count > 0 {
+                done += count
+            } else if errno != EINTR {
+                return errno
+            }
+        }
+        return 0
+    }
+    /// Reads whole pages into an aligned buffer and copies what was asked for.
+    private func readDirect(
+        _ offset: Int, _ length: Int, to base: UnsafeMutablePointer<UInt8>, _ done: inout Int,
+        _ pool: BufferPool
+    ) -> Int32 {
+        pool.with { buffer in
+            while done < length {
+                let position = offset + done
+                let skip = position % Limits.page
+                let wanted = min(
+                    buffer.size,
+                    (skip + length - done + Limits.page - 1)
+                        / Limits.page * Limits.page)
+                let count = pread(plain.number, buffer.start, wanted, off_t(position - skip))
+                if count < 0 {
+                    if errno == EINTR { continue }
+                    return errno
+                }
+                let useful = min(count - skip, length - done)
+                guard useful > 0 else { return 0 }
+                UnsafeMutableRawPointer(base + done)
+                    .copyMemory(from: buffer.start + skip, byteCount: useful)
+                done += useful
+                // A short count is the end of the file: the next read would not be aligned.
+                if count < wanted { return 0 }
+            }
+            return 0
+        }
+    }
+}
