@@ -70,9 +70,35 @@ let package = Package(
             "ChunkServer", "Base", "Replication", "Store", "Storage", "Wire", "Transport", "Node",
             log),
         module("Client", "Base", "Caching", "Blocks", "Wire", "Transport", log),
-        module("Mount", "Base", "Client", "CFuse", log),
+        module("Mount", "Base", "Wire", "Client", "CFuse", log),
         program(
             "martlet", "Base", "Master", "ChunkServer", "Client", "Mount", "Wire", "Node", log,
             arguments, path: "Sources/martlet"),
+        tests("StyleTests"),
+        tests("StorageTests", "Base", "Store", "Storage", log),
+        tests("TransportTests", "Base", "Wire", "Transport", log, nio[0], nio[1]),
+        tests(
+            "NodeTests", "Base", "Store", "Storage", "Wire", "Transport", "Node", log, nio[0],
+            nio[1]),
+        module(
+            "Simulation", "Base", "Store", "Consensus", "Namespace", "Replication", "Wire", "Node",
+            "Master", "ChunkServer", path: "Tests/Simulation"),
+        tests("SimulationTests", "Base", "Store", "Node", "Wire", "Simulation"),
+        program("simulate", "Base", "Simulation", path: "tools/simulate"),
+        tests("ReplicationTests", "Base", "Replication"),
+        tests("NamespaceTests", "Base", "Namespace"),
+        tests("PlacementTests", "Base", "Placement"),
+        tests("ConsensusTests", "Base", "Consensus"),
+        tests(
+            "MasterTests", "Base", "Consensus", "Namespace", "Placement", "Store", "Wire", "Node",
+            "Master"),
+        tests("StoreTests", "Base", "Store"),
+        tests("BaseTests", "Base"),
+        tests("WireTests", "Base", "Wire"),
+        tests("BlocksTests", "Base", "Blocks"),
+        tests("CachingTests", "Base", "Caching"),
+        tests("ClientTests", "Base", "Blocks", "Client", "Transport", "Wire", nio[0], nio[1]),
+        tests("ChunkServerTests", "Base", "Replication", "Store", "Wire", "Node", "ChunkServer"),
+        tests("ClusterTests", "Base"),
     ]
 )

@@ -45,6 +45,8 @@ package enum Limits {
     package static let preparedBytes = 16 << 20
     /// Remembered writes of one session in one set (C15).
     package static let duplicatesPerSession = 1_024
+    /// Bytes of prepares without an answer from one disk to one other server (DESIGN 3.2).
+    package static let prepareCredit = 32 << 20
     /// A message between replicas that may have been lost is sent again after this.
     package static let replicaRetry = Interval.milliseconds(200)
     /// Beacons to a member that does not answer come no rarer than this.

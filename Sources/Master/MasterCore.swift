@@ -1,0 +1,283 @@
+// A master: Paxos over the log of its disk, the namespace that it decides about, and, while it
+// leads, the clients and chunk servers (D1, D2). Pure; MasterServer runs it.
+//
+//   state       event                     next
+//   starting    the log was replayed      running: Paxos goes on where the log ends
+//   starting    the log is damaged        running: takes part, never votes; alarm
+//   running     becameLeader              leads: answers clients, orders chunk servers
+//   leads       stoppedLeading            running: whoever waits is told to try again (S7)
+//   any         the disk failed, or logs  halted (S4, S9)
+//               of masters diverge
+//
+// Invariants:
+//  1. A reply to a change leaves after its command was chosen and applied (M7); a reply to a
+//     question after a read index (M10).
+//  2. `lead` is soft: what must survive a leader is in the namespace.
+//  3. Chunk servers hear of an epoch only after its command was chosen (C1).
+
+package import Base
+package import Consensus
+import Namespace
+package import Node
+import Store
+import Wire
+
+/// What a master is told when it starts.
+package struct MasterConfiguration: Sendable {
+    package var cell: CellID
+    package var id: MasterID
+    /// All masters of the cell, this one too.
+    package var masters: [MasterAddress]
+    /// Wanted copies, 1 to `Limits.members`.
+    package var goal: Int
+    /// The name of its disk if that is new (S8).
+    package var disk: DiskID
+    /// Bytes of a segment of its log if the disk is new.
+    package var segmentSize: Int
+    /// Of the root directory; the same on all masters of a cell.
+    package var rootMode: UInt16
+    package var rootUser: UInt32
+    package var rootGroup: UInt32
+    /// Of everything random.
+    package var seed: UInt64
+
+    /// Segments of production size and a root directory of root, unless given.
+    package init(
+        cell: CellID, id: MasterID, masters: [MasterAddress], goal: Int, disk: DiskID,
+        seed: UInt64, segmentSize: Int = Limits.segment, rootMode: UInt16 = 0o755,
+        rootUser: UInt32 = 0, rootGroup: UInt32 = 0
+    ) {
+        precondition((1...Limits.members).contains(goal), "goal out of range")
+        self.cell = cell
+        self.id = id
+        self.masters = masters
+        self.goal = goal
+        self.disk = disk
+        self.segmentSize = segmentSize
+        self.rootMode = rootMode
+        self.rootUser = rootUser
+        self.rootGroup = rootGroup
+        self.seed = seed
+    }
+}
+
+/// The core of a master.
+package struct MasterCore: NodeCore, Sendable {
+    /// The kind of all records in a master's log.
+    private static let recordKind = LogRecordKind(rawValue: 1)
+    /// The leader looks after sets and servers at least this often.
+    private static let rounds = Limits.serverHeartbeat
+
+    let configuration: MasterConfiguration
+    private var log: SegmentLog
+    private var recovered: [PaxosRecord] = []
+    private var hasRot = false
+    /// The log's number of the record before ticket 1.
+    private var ticketBase: UInt64 = 0
+    /// Nil while the log is replayed.
+    package private(set) var paxos: PaxosNode?
+    var namespace: Namespace
+    /// What only a leader has.
+    var lead: Leadership?
+    var random: SeededRandom
+    private(set) var time = NodeTime(now: .zero, wall: .zero)
+    private var effects: [NodeEffect] = []
+    private var lastTag: UInt64 = 0
+    private var isHalted = false
+    private var hasAlarmedIdentity = false
+
+    /// A master that was not started; the first event must be `start`.
+    package init(_ configuration: MasterConfiguration) {
+        self.configuration = configuration
+        log = SegmentLog(
+            LogConfiguration(
+                cell: configuration.cell, owner: .master(configuration.id),
+                disk: configuration.disk, segmentSize: configuration.segmentSize))
+        namespace = Namespace(
+            rootMode: configuration.rootMode, rootUser: configuration.rootUser,
+            rootGroup: configuration.rootGroup)
+        random = SeededRandom(seed: configuration.seed)
+    }
+
+    // MARK: What a host may look at
+
+    /// It leads and answers.
+    package var isLeading: Bool { lead != nil }
+    /// Its log is damaged: it does not vote.
+    package var isDamaged: Bool { paxos?.hasRot ?? false }
+    /// The last slot that it applied.
+    package var applied: Slot { paxos?.delivered ?? .none }
+    /// The state of its namespace; equal on all masters that applied the same slots.
+    package var stateDigest: Digest { namespace.digest() }
+
+    // MARK: NodeCore
+
+    package mutating func step(_ events: [NodeEvent], at time: NodeTime) -> [NodeEffect] {
+        precondition(!isHalted, "a halted core was stepped")
+        self.time = time
+        for event in events where !isHalted { take(event) }
+        if paxos != nil, !isHalted { endTurn() }
+        if !isHalted { carryOut(log.flush(now: time.now)) }
+        defer { effects = [] }
+        return effects
+    }
+
+    package var wakeTime: Instant {
+        var wake = min(log.wakeTime, paxos?.wakeTime ?? Instant(nanoseconds: .max))
+        if let lead { wake = min(wake, lead.nextRound) }
+        // Timers of hosts may not reach to the end of time.
+        return min(wake, time.now + .seconds(60))
+    }
+
+    private mutating func take(_ event: NodeEvent) {
+        switch event {
+        case .start(let inventory): carryOut(log.start(inventory))
+        case .disk(let operation, let result):
+            carryOut(log.completed(operation, result, now: time.now))
+        case .frame(let peer, let frame): receive(frame, from: peer)
+        case .disconnected(.client(let connection)): lead?.forget(connection)
+        case .disconnected: break
+        }
+    }
+
+    /// Time, and what waited for the end of the turn: one read probe and one batch for all.
+    private mutating func endTurn() {
+        carryOut(.tick(time.wall))
+        if let lead, time.now >= lead.nextRound || lead.isDirty {
+            self.lead?.nextRound = time.now + Self.rounds
+            makeRound()
+        }
+        startReads()
+        propose()
+        sendOrders()
+    }
+
+    // MARK: Doors
+
+    mutating func send(_ peer: Peer, _ frame: Frame) { effects.append(.send(peer, frame)) }
+    mutating func report(_ text: String, isAlarm: Bool = false) {
+        effects.append(.report(text, isAlarm: isAlarm))
+    }
+    mutating func halt(_ reason: String) {
+        guard !isHalted else { return }
+        isHalted = true
+        effects.append(.halt(reason))
+    }
+    mutating func newTag() -> PaxosTag {
+        lastTag += 1
+        return PaxosTag(rawValue: lastTag)
+    }
+
+    private mutating func receive(_ frame: Frame, from peer: Peer) {
+        switch (frame.kind, peer) {
+        case (.paxos, .master(let master)): receivePaxos(frame, from: master)
+        case (.metadataRequest, _): receiveRequest(frame, from: peer)
+        case (.report, .server(let server)): receiveReport(frame, from: server)
+        default: report("unexpected frame \(frame.kind) from \(peer)")
+        }
+    }
+
+    private mutating func receivePaxos(_ frame: Frame, from master: MasterID) {
+        guard master != configuration.id else {
+            if !hasAlarmedIdentity {
+                report("another master calls itself \(master) too", isAlarm: true)
+            }
+            hasAlarmedIdentity = true
+            return
+        }
+        guard paxos != nil else { return }
+        var reader = ByteReader(frame.head)
+        do throws(DecodeError) {
+            let message = try PaxosMessage(from: &reader)
+            try reader.finish()
+            carryOut(.message(from: master, message))
+        } catch {
+            report("bad message from master \(master): \(error)")
+        }
+    }
+
+    // MARK: Log
+
+    private mutating func carryOut(_ outputs: [LogOutput]) {
+        for output in outputs where !isHalted {
+            switch output {
+            case .disk(let effect): effects.append(.disk(effect))
+            case .replayed(let record): replay(record)
+            case .damaged(let damage):
+                hasRot = true
+                report(
+                    "the log lost records \(damage.numbers.lowerBound) to "
+                        + "\(damage.numbers.upperBound): this master does not vote",
+                    isAlarm: true)
+            case .ready: startPaxos()
+            case .durable(let number):
+                guard number.rawValue > ticketBase else { break }
+                carryOut(
+                    .persisted(through: PaxosTicket(rawValue: number.rawValue - ticketBase)))
+            case .failed(let failure): halt("the log failed: \(failure)")
+            case .identified, .placed: break
+            }
+        }
+    }
+
+    private mutating func replay(_ record: LogRecord) {
+        do throws(DecodeError) {
+            recovered.append(
+                try PaxosRecord(header: record.header[...], payload: record.payload))
+        } catch {
+            // Its checksum is right, so another release wrote it.
+            halt("record \(record.number) of the log can't be read: \(error)")
+        }
+    }
+
+    private mutating func startPaxos() {
+        ticketBase = log.nextNumber.rawValue - 1
+        paxos = PaxosNode(
+            id: configuration.id, members: configuration.masters.map(\.id), records: recovered,
+            hasRot: hasRot, seed: random.next(), now: time.now)
+        if paxos?.hasRot == true, !hasRot {
+            report("the log contradicts itself: this master does not vote", isAlarm: true)
+        }
+        recovered = []
+    }
+
+    // MARK: Paxos
+
+    mutating func carryOut(_ event: PaxosEvent) {
+        for effect in paxos?.step(event, now: time.now) ?? [] where !isHalted {
+            switch effect {
+            case .persist(let record, let ticket):
+                var header = ByteWriter(capacity: 100)
+                record.encodeHeader(into: &header)
+                let number = log.append(
+                    kind: Self.recordKind, header: header.bytes, payload: record.payload)
+                precondition(number.rawValue == ticketBase + ticket.rawValue, "tickets skip")
+            case .send(let master, let message):
+                var writer = ByteWriter(capacity: 128)
+                message.encode(into: &writer)
+                send(.master(master), Frame(kind: .paxos, head: writer.bytes))
+            case .chosen(let entry): apply(entry)
+            case .becameLeader(let ballot): startLeading(ballot)
+            case .stoppedLeading: stopLeading()
+            case .readReady(let tag, _): lead?.readsReady(tag)
+            case .readFailed(let tag): failReads(tag)
+            case .proposalFailed(let tag): failBatch(tag)
+            case .diverged(let slot): halt("the log of slot \(slot) differs between masters")
+            }
+        }
+    }
+
+    private mutating func startLeading(_ ballot: Ballot) {
+        report("leads in ballot \(ballot)")
+        lead = Leadership(
+            now: time.now, lastSession: namespace.sessionViews.last?.id ?? .none,
+            servers: namespace.serverRecords, sets: namespace.setRecords)
+    }
+
+    private mutating func stopLeading() {
+        report("stopped leading")
+        guard let old = lead else { return }
+        lead = nil
+        for waiter in old.allWaiters { reply(.retry, to: waiter) }
+    }
+}

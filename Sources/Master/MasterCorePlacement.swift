@@ -1,0 +1,141 @@
+// The view of the cell that placement decides by, and new sets made ahead of time.
+//
+// Invariants:
+//  1. Chunks go to sets with most members first, of these to such as serve already.
+//  2. A set with fewer members than the goal is made only when servers had time to register.
+
+import Base
+import Consensus
+import Namespace
+import Node
+import Placement
+import Wire
+
+extension SetTable {
+    /// Usable sets with room that have most members.
+    var best: [SetState] {
+        let usable = states.filter { $0.isUsable && !$0.record.isFull }
+        let most = usable.map(\.record.configuration.members.count).max() ?? 0
+        return usable.filter { $0.record.configuration.members.count == most }
+    }
+    /// Where chunks may go.
+    var choices: [SetState] {
+        let best = best
+        let serving = best.filter(\.isServing)
+        return serving.isEmpty ? best : serving
+    }
+}
+
+extension MasterCore {
+    /// How long servers have to register before sets are made without them.
+    private static let registrationTime = Interval.seconds(2)
+    /// New sets of one round, and draws for them.
+    private static let setsPerRound = 64
+    private static let drawsPerRound = 256
+
+    /// Looks at the cell: once a round, for all choices until the next.
+    mutating func refreshView() {
+        guard let lead else { return }
+        let sets = lead.sets.choices.map { openSet($0.record.configuration) }
+        let servers = namespace.serverRecords.map { record in
+            let machine = record.address.machine
+            return ClusterView.Server(
+                id: record.id, host: machine.isEmpty ? "server \(record.id)" : machine,
+                rack: record.rack, isUp: lead.server(record.id)?.isUp ?? false)
+        }
+        let presumed = time.now - lead.since < Limits.serverSilence
+        let disks = namespace.diskRecords.map { record in
+            let report = diskReport(record.id)
+            return ClusterView.Disk(
+                id: record.id, server: record.server,
+                capacity: report?.capacity ?? record.capacity, used: report?.used ?? 0,
+                recentBytes: report?.recentBytes ?? 0, hasFailed: !isUp(record))
+        }
+        self.lead?.view = ClusterView(
+            servers: servers.map { server in
+                var server = server
+                server.isUp = server.isUp || presumed && lead.server(server.id)?.heard == nil
+                return server
+            }, disks: disks, sets: sets)
+    }
+
+    private func openSet(_ configuration: SetConfiguration) -> ClusterView.OpenSet {
+        let report = replica(configuration.set, configuration.primary)
+        return ClusterView.OpenSet(
+            set: configuration.set, members: configuration.members,
+            primary: configuration.primary, stored: report?.stored ?? 0,
+            recentBytes: diskReport(configuration.primary)?.recentBytes ?? 0)
+    }
+
+    /// The last report of a disk.
+    private func diskReport(_ id: DiskID) -> DiskReport? {
+        guard let disk = namespace.disk(id), let state = lead?.server(disk.server) else {
+            return nil
+        }
+        return state.disks.first { $0.disk == id }
+    }
+
+    // MARK: The place of a chunk
+
+    /// The set of a new file's first chunk; nil while there is none.
+    mutating func chooseSet() -> SetID? {
+        guard let view = lead?.view else { return nil }
+        return PlacementPolicy.chooseSet(
+            for: configuration.goal, in: view, random: &random)?.set
+    }
+
+    /// Sets for so many chunks of one file; nil while there is none.
+    mutating func chooseSets(_ count: Int) -> [SetID]? {
+        var sets: [SetID] = []
+        for _ in 0..<count {
+            guard let set = chooseSet() else { return nil }
+            sets.append(set)
+        }
+        return sets
+    }
+
+    // MARK: New sets
+
+    /// Keeps `Limits.openSetsPerDisk` usable sets on every disk that is up.
+    mutating func createSets() {
+        guard let lead, lead.sets.creating == 0 else { return }
+        let isPatient =
+            time.now - max(lead.since, lead.lastRegistration) >= Self.registrationTime
+        var view = lead.view
+        // Disks of servers that were not heard yet are not counted on.
+        let disks = view.disks.filter { disk in
+            view.obstacle(disk.id) == nil && lead.server(disk.server)?.heard != nil
+        }
+        view = ClusterView(servers: view.servers, disks: disks, sets: view.sets)
+        let present = lead.sets.best
+        var counts = disks.map { disk in
+            present.count { $0.record.configuration.members.contains(disk.id) }
+        }
+        var planned: [ClusterView.OpenSet] = []
+        for _ in 0..<Self.drawsPerRound where planned.count < Self.setsPerRound {
+            guard counts.contains(where: { $0 < Limits.openSetsPerDisk }),
+                let choice = PlacementPolicy.chooseMembers(
+                    goal: configuration.goal, in: view, random: &random),
+                choice.members.count == configuration.goal || isPatient
+            else { return }
+            let isWanted = disks.indices.contains { index in
+                counts[index] < Limits.openSetsPerDisk
+                    && choice.members.contains(disks[index].id)
+            }
+            guard isWanted else { continue }
+            for index in disks.indices where choice.members.contains(disks[index].id) {
+                counts[index] += 1
+            }
+            planned.append(
+                ClusterView.OpenSet(
+                    set: SetID(rawValue: .max - UInt64(planned.count)), members: choice.members,
+                    primary: choice.primary, stored: 0, recentBytes: 0))
+            view = ClusterView(
+                servers: view.servers, disks: disks, sets: lead.view.sets + planned)
+            self.lead?.sets.creating += 1
+            report("proposes a set: \(choice.reason)")
+            submit(
+                .createSet(members: choice.members, primary: choice.primary), for: .createSet)
+        }
+    }
+}

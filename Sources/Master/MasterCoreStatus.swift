@@ -1,0 +1,70 @@
+// What the leader tells about the cell: `martlet status` and statfs.
+
+import Base
+import Consensus
+import Namespace
+import Node
+import Wire
+
+extension MasterCore {
+    /// Capacity and free space as one copy sees them.
+    var statistics: CellStatistics {
+        var capacity: UInt64 = 0
+        var free: UInt64 = 0
+        for disk in lead?.servers.filter(\.isUp).flatMap(\.disks) ?? [] where !disk.hasFailed {
+            let usable = disk.capacity / 100 * UInt64(100 - Limits.reservePercent)
+            capacity += usable
+            free += usable > disk.used ? usable - disk.used : 0
+        }
+        let copies = UInt64(configuration.goal)
+        let counts = namespace.counts
+        return CellStatistics(
+            capacity: capacity / copies, free: free / copies,
+            files: counts.files + counts.directories)
+    }
+
+    /// Everything that the leader knows of the cell.
+    var status: CellStatus {
+        let counts = namespace.counts
+        return CellStatus(
+            cell: configuration.cell, goal: UInt8(configuration.goal),
+            round: paxos?.promised.round ?? 0, chosen: paxos?.chosen ?? .none,
+            applied: paxos?.delivered ?? .none, masters: masterStatus, servers: serverStatus,
+            sets: setCounts, files: counts.files, directories: counts.directories,
+            sessions: counts.sessions, fileBytes: counts.fileBytes)
+    }
+
+    private var masterStatus: [MasterStatus] {
+        let peers = paxos?.peers(now: time.now) ?? []
+        return configuration.masters.map { master in
+            let peer = peers.first { $0.id == master.id }
+            let isSelf = master.id == configuration.id
+            return MasterStatus(
+                id: master.id, address: master.address, isLeader: isSelf && lead != nil,
+                isUp: isSelf || peer?.isUp ?? false,
+                hasRot: isSelf ? isDamaged : peer?.hasRot ?? false,
+                durable: isSelf ? paxos?.durable ?? .none : peer?.durable ?? .none)
+        }
+    }
+
+    private var serverStatus: [ServerStatus] {
+        namespace.serverRecords.map { record in
+            let state = lead?.server(record.id)
+            return ServerStatus(
+                id: record.id, name: record.name, rack: record.rack, address: record.address,
+                isUp: state?.isUp ?? false, disks: state?.disks ?? [])
+        }
+    }
+
+    private var setCounts: SetCounts {
+        var counts = SetCounts(total: 0, healthy: 0, waiting: 0, underReplicated: 0)
+        for state in lead?.sets.states ?? [] {
+            let isShort = state.record.configuration.members.count < configuration.goal
+            counts.total += 1
+            counts.waiting += state.isWaiting ? 1 : 0
+            counts.healthy += state.isWaiting || isShort ? 0 : 1
+            counts.underReplicated += isShort ? 1 : 0
+        }
+        return counts
+    }
+}

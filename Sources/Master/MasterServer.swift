@@ -1,0 +1,30 @@
+// A master as a process: its core on a loop with a disk and sockets (D2).
+
+package import Base
+package import Logging
+package import Node
+
+/// A running master.
+package final class MasterServer: Sendable {
+    private let loop: NodeLoop<MasterCore>
+
+    private init(_ loop: NodeLoop<MasterCore>) { self.loop = loop }
+
+    /// Opens its folder, listens, and joins its cell. `halted` is called once, with the reason,
+    /// when it must not go on: the process should exit. Blocks until the core had its first step.
+    package static func start(
+        _ server: ServerConfiguration, _ master: MasterConfiguration, logger: Logger,
+        halted: @escaping @Sendable (String) -> Void
+    ) throws(NodeError) -> MasterServer {
+        let loop = try NodeLoop<MasterCore>.start(server, logger: logger, halted: halted) { _ in
+            MasterCore(master)
+        }
+        return MasterServer(loop)
+    }
+
+    /// Where it listens, the real port included.
+    package var address: PeerAddress { loop.address }
+
+    /// Ends connections and threads; what was acknowledged is on the disk. Blocks.
+    package func stop() { loop.stop() }
+}

@@ -1,0 +1,264 @@
+// Masters in memory: disks that are done at once and keep everything, a network with one
+// millisecond of delay, clients that ask and chunk servers that obey.
+
+import Base
+import Master
+import Node
+import Store
+import Wire
+
+/// A disk that never fails.
+struct MemoryDisk {
+    private(set) var files: [DiskFile: [UInt8]] = [:]
+
+    var inventory: DiskInventory {
+        DiskInventory(
+            files: files.keys.sorted().map { DiskFileSize(file: $0, size: files[$0]!.count) },
+            capacity: 64 << 20)
+    }
+    mutating func perform(_ effect: DiskEffect) -> DiskResult {
+        switch effect {
+        case .create(_, let file, let size):
+            files[file] = [UInt8](repeating: 0, count: size)
+        case .write(_, let file, var offset, let pieces, _):
+            for piece in pieces {
+                let end = offset + piece.count
+                if files[file, default: []].count < end {
+                    files[file, default: []] += [UInt8](
+                        repeating: 0, count: end - files[file, default: []].count)
+                }
+                files[file]?.replaceSubrange(offset..<end, with: piece)
+                offset = end
+            }
+        case .sync: break
+        case .read(_, let file, let offset, let length):
+            let bytes = files[file] ?? []
+            let end = min(bytes.count, offset + length)
+            return .bytes(offset < end ? Array(bytes[offset..<end]) : [])
+        case .remove(_, let file): files[file] = nil
+        }
+        return .done
+    }
+}
+
+/// A chunk server that does as it is told at once.
+struct FakeServer {
+    let id: ServerID
+    var incarnation: UInt64 = 1
+    var isUp = true
+    var sets: [SetID: SetReport] = [:]
+    var dropped: [UInt64] = []
+    var drops: [DropOrder] = []
+    var nextReport: Int64 = 0
+    var target = 0
+    /// Configurations that it was sent.
+    var views: [SetID: SetConfiguration] = [:]
+
+    var disk: DiskID { DiskID(rawValue: id.rawValue * 10) }
+    var report: ServerReport {
+        ServerReport(
+            server: id, name: "chunkserver-\(id)", rack: "",
+            address: PeerAddress(network: "127.0.0.1:\(id)", socket: "", machine: "host\(id)"),
+            disks: [
+                DiskReport(
+                    disk: disk, incarnation: Incarnation(rawValue: incarnation),
+                    capacity: 100 << 30, used: 1 << 30, stored: 0, logical: 0, recentBytes: 0,
+                    hasFailed: false)
+            ], sets: sets.keys.sorted().map { sets[$0]! }, dropped: dropped, cut: [])
+    }
+    mutating func obey(_ orders: ServerOrders) {
+        for view in orders.configurations {
+            let configuration = view.configuration
+            views[configuration.set] = configuration
+            var report =
+                sets[configuration.set]
+                ?? SetReport(
+                    set: configuration.set, disk: disk, epoch: .none, prepared: .none,
+                    hasRot: false, isServing: false, stored: 0, chunks: 0)
+            report.epoch = max(report.epoch, configuration.epoch)
+            report.isServing = configuration.primary == disk
+            sets[configuration.set] = report
+        }
+        drops += orders.drops
+        dropped = orders.drops.map(\.order)
+    }
+}
+
+final class MasterGroup {
+    private struct Flight {
+        var time: Int64
+        var from: Peer
+        var to: Int
+        var frame: Frame
+    }
+    var cores: [MasterCore?]
+    private var disks: [MemoryDisk]
+    private var mail: [[NodeEvent]]
+    private var flights: [Flight] = []
+    private(set) var now = Instant(nanoseconds: 5_000_000_000)
+    /// Answers by request id.
+    private(set) var replies: [UInt64: MetadataReply] = [:]
+    private(set) var alarms: [String] = []
+    private(set) var halts: [String] = []
+    var servers: [FakeServer] = []
+    private var lastRequest: UInt64 = 0
+    let goal: Int
+
+    init(masters: Int, servers: Int = 0, goal: Int = 3) {
+        self.goal = goal
+        cores = Array(repeating: nil, count: masters)
+        disks = Array(repeating: MemoryDisk(), count: masters)
+        mail = Array(repeating: [], count: masters)
+        self.servers = (0..<servers).map { FakeServer(id: ServerID(rawValue: UInt64($0 + 1))) }
+        for index in 0..<masters { start(index) }
+    }
+
+    func start(_ index: Int) {
+        let addresses = cores.indices.map { index in
+            MasterAddress(
+                id: MasterID(rawValue: UInt16(index + 1)),
+                address: PeerAddress(network: "127.0.0.1:\(9_000 + index)", socket: "", machine: "")
+            )
+        }
+        cores[index] = MasterCore(
+            MasterConfiguration(
+                cell: CellID(high: 1, low: 2), id: MasterID(rawValue: UInt16(index + 1)),
+                masters: addresses, goal: goal, disk: DiskID(rawValue: UInt64(index + 100)),
+                seed: UInt64(now.nanoseconds) + UInt64(index), segmentSize: 4 << 20))
+        mail[index] = [.start(disks[index].inventory)]
+    }
+    func crash(_ index: Int) {
+        cores[index] = nil
+        mail[index] = []
+    }
+    var leader: Int? { cores.firstIndex { $0?.isLeading ?? false } }
+
+    // MARK: Running
+
+    func run(milliseconds: Int) {
+        for _ in 0..<milliseconds {
+            now = now + .milliseconds(1)
+            let due = flights.filter { $0.time <= now.nanoseconds }
+            flights.removeAll { $0.time <= now.nanoseconds }
+            for flight in due { mail[flight.to].append(.frame(from: flight.from, flight.frame)) }
+            for index in servers.indices { runServer(index) }
+            for index in cores.indices { runCore(index) }
+        }
+    }
+    /// Until `condition`, at most ten seconds.
+    func run(until condition: (MasterGroup) -> Bool) -> Bool {
+        for _ in 0..<10_000 {
+            if condition(self) { return true }
+            run(milliseconds: 1)
+        }
+        return false
+    }
+
+    private func runServer(_ index: Int) {
+        guard servers[index].isUp, now.nanoseconds >= servers[index].nextReport else { return }
+        servers[index].nextReport = now.nanoseconds + 50_000_000
+        post(
+            from: .server(servers[index].id), to: servers[index].target,
+            servers[index].report.frame(request: 1))
+    }
+    private func post(from: Peer, to: Int, _ frame: Frame) {
+        flights.append(
+            Flight(time: now.nanoseconds + 1_000_000, from: from, to: to, frame: frame))
+    }
+
+    private func runCore(_ index: Int) {
+        while let core = cores[index], !mail[index].isEmpty || core.wakeTime <= now {
+            let events = mail[index]
+            mail[index] = []
+            let time = NodeTime(now: now, wall: Timestamp(nanoseconds: now.nanoseconds))
+            for effect in cores[index]?.step(events, at: time) ?? [] { carryOut(effect, index) }
+        }
+    }
+
+    private func carryOut(_ effect: NodeEffect, _ index: Int) {
+        switch effect {
+        case .disk(let effect):
+            mail[index].append(.disk(effect.operation, disks[index].perform(effect)))
+        case .send(.master(let master), let frame):
+            let from = MasterID(rawValue: UInt16(index + 1))
+            if cores[Int(master.rawValue) - 1] != nil {
+                post(from: .master(from), to: Int(master.rawValue) - 1, frame)
+            }
+        case .send(.client, let frame): replies[frame.request] = try? MetadataReply(frame)
+        case .send(.server(let server), let frame):
+            guard let orders = try? ServerOrders(frame),
+                let place = servers.firstIndex(where: { $0.id == server }), servers[place].isUp
+            else { return }
+            if orders.isLeader {
+                servers[place].obey(orders)
+            } else {
+                servers[place].target = (servers[place].target + 1) % cores.count
+            }
+        case .halt(let reason): halts.append(reason)
+        case .report(let text, let isAlarm): if isAlarm { alarms.append(text) }
+        case .address: break
+        }
+    }
+
+    func deliver(_ frame: Frame, from: Peer, to index: Int) {
+        mail[index].append(.frame(from: from, frame))
+    }
+
+    // MARK: Clients
+
+    /// Asks one master once.
+    func ask(_ request: MetadataRequest, of index: Int) -> MetadataReply? {
+        lastRequest += 1
+        let number = lastRequest
+        deliver(
+            request.frame(request: number),
+            from: .client(ConnectionID(rawValue: request.session.rawValue + 1)), to: index)
+        _ = run { $0.replies[number] != nil || $0.cores[index] == nil }
+        return replies[number]
+    }
+    /// Asks the leader until it answers.
+    func ask(_ request: MetadataRequest) -> MetadataReply? {
+        for _ in 0..<500 {
+            guard run(until: { $0.leader != nil }), let leader,
+                let reply = ask(request, of: leader)
+            else { return nil }
+            switch reply {
+            case .retry, .notLeader: run(milliseconds: 10)
+            default: return reply
+            }
+        }
+        return nil
+    }
+    func query(
+        _ query: MetadataQuery, _ session: SessionID = .none
+    ) -> MetadataReply? { ask(MetadataRequest(session: session, query: query)) }
+
+    func change(
+        _ session: SessionID, _ number: UInt64, _ change: MetadataChange
+    ) -> MetadataReply? {
+        ask(
+            MetadataRequest(
+                session: session, number: RequestNumber(rawValue: number),
+                firstIncomplete: RequestNumber(rawValue: number), change: change))
+    }
+    func openSession(_ nonce: UInt64) -> SessionID? {
+        let reply = change(.none, 0, .openSession(nonce: nonce, label: "test"))
+        guard case .session(let session, _) = reply else { return nil }
+        return session
+    }
+    func create(
+        _ session: SessionID, _ number: UInt64, _ name: String, open: Bool = false
+    ) -> Attributes? {
+        let reply = change(
+            session, number,
+            .create(
+                parent: .root, name: Array(name.utf8), kind: .file, mode: 0o644, user: 0,
+                group: 0, device: 0, target: [], open: open))
+        guard case .created(let attributes, _) = reply else { return nil }
+        return attributes
+    }
+    func status() -> CellStatus? {
+        guard case .status(let status) = query(.status) else { return nil }
+        return status
+    }
+}
