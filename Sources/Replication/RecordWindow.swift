@@ -38,6 +38,17 @@ struct RecordWindow: Sendable {
         duplicates[DuplicateKey(session: session, sequence: sequence)]
     }
 
+    /// Stored bytes of the records in the window above `after`, up to `through`.
+    func bytes(after: RecordNumber, through: RecordNumber) -> Int {
+        guard let first = entries.first?.record.number, through > after, through >= first else {
+            return 0
+        }
+        let start = after < first ? 0 : Int(after.rawValue - first.rawValue) + 1
+        let end = min(entries.count, Int(through.rawValue - first.rawValue) + 1)
+        guard start < end else { return 0 }
+        return (start..<end).reduce(0) { $0 + entries[$1].record.payload.count }
+    }
+
     mutating func append(_ record: Record) {
         if let first = entries.first?.record.number {
             precondition(record.number.rawValue == first.rawValue + UInt64(entries.count))

@@ -128,6 +128,10 @@ package struct SetReplica: Sendable {
     package var isPrimary: Bool {
         configuration?.primary == disk && configuration?.epoch == promised
     }
+    /// Another member is, or is becoming, the primary of the epoch it promised.
+    package var isBackup: Bool {
+        configuration?.primary != disk && configuration?.epoch == promised
+    }
     /// Records are damaged here; such a member is never made primary.
     package var hasRot: Bool { !repairs.isEmpty }
     /// Something it appended is not durable yet.

@@ -246,7 +246,7 @@ extension SetReplica {
         case .reconciling, .serving: for peer in peers { peer.beaconAt.map(consider) }
         default: break
         }
-        if isActive, !others.isEmpty {
+        if !repairs.isEmpty, isActive, !others.isEmpty {
             for repair in repairs.prefix(Limits.recordLoads) { consider(repair.due) }
         }
         for agreement in agreements { consider(agreement.due) }

@@ -16,6 +16,8 @@ struct Peer: Sendable {
     /// What it knows to be committed.
     var told = RecordNumber.none
     var isFull = false
+    /// Stored bytes that were sent and not acknowledged, as far as they are in the window.
+    var inFlight = 0
     /// When it hears from us although nothing happens; nil while there is nothing to say.
     var beaconAt: Instant?
     /// Grows while it does not answer.
@@ -133,7 +135,8 @@ extension SetReplica {
     /// A record that later committed ones replaced: its number must not be missing (C4).
     func placeholder(_ number: RecordNumber) -> Record {
         Record(
-            set: set, epoch: starts.last?.configuration.epoch ?? promised, number: number, session: .none,
+            set: set, epoch: starts.last?.configuration.epoch ?? promised, number: number,
+            session: .none,
             sequence: RequestNumber(rawValue: 0), firstUnacked: RequestNumber(rawValue: 0),
             truncation: 0, body: .nothing)
     }
@@ -169,6 +172,9 @@ extension SetReplica {
             peers[index].pause = Limits.commitBeacon
         }
         // Acknowledgements may overtake each other; each is true for ever in its epoch (C6).
+        let before = peers[index].acknowledged
+        peers[index].inFlight -= window.bytes(
+            after: before, through: min(last, peers[index].sent))
         peers[index].acknowledged = max(peers[index].acknowledged, last)
         peers[index].sent = max(peers[index].sent, last)
         peers[index].told = max(peers[index].told, told)
@@ -206,8 +212,7 @@ extension SetReplica {
         }
         var last = RecordNumber.none
         for draft in drafts {
-            if draft.session != .none, let old = window.number(of: draft.session, draft.sequence)
-            {
+            if draft.session != .none, let old = window.number(of: draft.session, draft.sequence) {
                 last = max(last, old)
                 continue
             }
@@ -236,6 +241,7 @@ extension SetReplica {
             // A full member gets what is under way one by one, until it has room again.
             guard ahead <= (peers[index].isFull ? 1 : Limits.preparedRecords) else { break }
             peers[index].sent = next
+            if window[next] != nil { peers[index].inFlight += record.payload.count }
             send(.prepare(committed: committed, record), to: peers[index].disk)
             schedule(index, after: Limits.commitBeacon)
         }
@@ -271,6 +277,7 @@ extension SetReplica {
         // What was sent again is still under way when the next complaint comes.
         if let last = peers[index].rewoundAt, now - last < Limits.replicaRetry { return }
         peers[index].rewoundAt = now
+        peers[index].inFlight -= window.bytes(after: after, through: peers[index].sent)
         peers[index].sent = after
         pump(index)
     }
@@ -324,6 +331,11 @@ extension SetReplica {
             }
         default: break
         }
+    }
+
+    /// Stored bytes on their way to another member, by disk.
+    package var inFlight: [(disk: DiskID, bytes: Int)] {
+        peers.map { ($0.disk, $0.inFlight) }
     }
 
     /// A draft was refused because a member is full: asks the members how they are now.

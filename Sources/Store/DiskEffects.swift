@@ -9,7 +9,7 @@
 //  4. Reads may run beside anything; a read sees every write that was done before it was issued.
 //  5. After a failed write, sync or create, no further change is carried out (S4).
 
-package import Base
+import Base
 
 /// The number of one disk operation; chosen by the store, never used twice in one run.
 package struct DiskOperation: Identifier {

@@ -1,0 +1,55 @@
+// A chunk server process: one core for its disk, on the loop of `Node`.
+
+package import Base
+package import Logging
+package import Node
+import Storage
+import Transport
+import Wire
+
+/// A running chunk server. `start` makes one; `stop` ends it.
+package final class ChunkServer: Sendable {
+    /// What a chunk server is told beside what every server is.
+    package struct Options: Sendable {
+        /// What it calls itself in `status`.
+        package var name: String
+        package var rack: String
+        /// The disk's name if it is new: random, never used before (S8).
+        package var newDisk: DiskID
+        /// Bytes of a segment of the log, if the disk is new.
+        package var segmentSize: Int
+
+        /// All fields at once.
+        package init(name: String, rack: String, newDisk: DiskID, segmentSize: Int) {
+            self.name = name
+            self.rack = rack
+            self.newDisk = newDisk
+            self.segmentSize = segmentSize
+        }
+    }
+
+    private let loop: NodeLoop<ChunkServerCore>
+
+    /// Opens the disk's folder, listens, and serves. `halted` is called once, on another thread,
+    /// when the core gives up: the process should exit. Blocks until it listens; not for event
+    /// loops. Throws what keeps it from listening or from opening the folder.
+    package init(
+        _ server: ServerConfiguration, _ options: Options, logger: Logger,
+        halted: @escaping @Sendable (String) -> Void
+    ) throws(NodeError) {
+        loop = try NodeLoop.start(server, logger: logger, halted: halted) { address in
+            ChunkServerCore(
+                ChunkServerConfiguration(
+                    cell: server.identity.cell, server: ServerID(rawValue: server.identity.node),
+                    disk: options.newDisk, name: options.name, rack: options.rack,
+                    address: address, masters: server.masters.map(\.id),
+                    segmentSize: options.segmentSize))
+        }
+    }
+
+    /// Where it listens, the real port included.
+    package var address: PeerAddress { loop.address }
+
+    /// Ends connections and threads; what was started on the disk is finished. Blocks.
+    package func stop() { loop.stop() }
+}

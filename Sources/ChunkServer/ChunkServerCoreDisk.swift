@@ -1,0 +1,88 @@
+// The store of the disk and the core: what is handed down, and what comes up.
+// Invariant: a record that a replica has numbered or accepted is logged, or the disk has failed.
+
+import Base
+import Node
+import Replication
+import Store
+import Wire
+
+extension ChunkServerCore {
+    /// Takes what the store tells.
+    mutating func apply(_ outputs: [StoreOutput]) {
+        for output in outputs where phase != .failed {
+            switch output {
+            case .disk(let effect): effects.append(.disk(effect))
+            case .identified, .stopped: break
+            case .ready: becomeReady()
+            case .durable(let through): becomeDurable(through: through)
+            case .read(let token, let blocks): finishRead(token, blocks)
+            case .record(let token, let record): finishLoad(token, record)
+            case .damaged(let set, _, let number):
+                guard let index = places[set] else { break }
+                alarm("record \(number) of set \(set) is damaged on disk \(disk)")
+                step(index, .damaged(number))
+            case .failed(let failure): fail("\(failure)")
+            }
+        }
+    }
+
+    /// What the store holds of a set, for its replica.
+    func restored(_ set: SetID) -> RestoredReplica {
+        var damaged: [RecordNumber] = []
+        for range in store.rot(set) {
+            var number = range.lowerBound
+            while number <= range.upperBound, damaged.count < Self.damagedRecords {
+                damaged.append(number)
+                number = number.next
+            }
+        }
+        return RestoredReplica(
+            starts: store.history(set), prepared: store.lastPrepared(set),
+            committed: store.committed(set), damaged: damaged)
+    }
+    /// Damaged records of one set that are fetched in one run; the rest after the next start.
+    private static var damagedRecords: Int { 1 << 16 }
+
+    mutating func adopt(_ start: EpochStart, _ index: Int) {
+        do throws(StoreError) {
+            placed(index, at: try store.adopt(start))
+        } catch {
+            fail("epoch \(start.configuration.epoch) of set \(start.configuration.set): \(error)")
+        }
+    }
+
+    mutating func append(_ record: Record, _ index: Int) {
+        recent.add(record.payload.count, now: now)
+        do throws(StoreError) {
+            // Room was asked for before the record got its number (C20).
+            placed(index, at: try store.prepare(record, isNumbered: true))
+        } catch {
+            fail("record \(record.number) of set \(record.set): \(error)")
+        }
+    }
+
+    mutating func repair(_ record: Record) {
+        do throws(StoreError) {
+            _ = try store.repair(record.set, record)
+        } catch {
+            alarm("record \(record.number) of set \(record.set) is not repaired: \(error)")
+        }
+    }
+
+    mutating func load(_ number: RecordNumber, _ index: Int) {
+        let tag = newTag(.load(number, set: index))
+        apply(
+            store.loadRecord(token: tag, set: sets[index].replica.set, number: number))
+    }
+
+    private mutating func finishLoad(_ tag: UInt64, _ record: Record?) {
+        guard case .load(let number, let index) = waiters.removeValue(forKey: tag) else { return }
+        if let record { return step(index, .loaded(number, .record(record))) }
+        let set = sets[index].replica.set
+        // What is committed and sound, and not in the index, was replaced by later records.
+        let isDamaged = store.rot(set).contains { $0.contains(number) }
+        let isGone = number <= store.committed(set) && !isDamaged
+        step(index, .loaded(number, isGone ? .superseded : .unavailable))
+    }
+}

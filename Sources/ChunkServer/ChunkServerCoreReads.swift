@@ -1,0 +1,197 @@
+// Reads. Who may answer, and what (DESIGN 3.2, Reads):
+//
+//  primary, serving       its committed state. (In this part without leases: C11 comes with
+//                         failover. Until then only a restart makes a new epoch, and a primary
+//                         that others have left behind hears of it from any of them.)
+//  any member that has    if the request allows it: blocks that no record touches which may be
+//  reconciled             unacknowledged; with undecided records the live members are asked first
+//  others                 no one; the client goes elsewhere or waits
+//
+// Invariants:
+//  1. A read that carries cuts the chunk has not seen waits until the primary has committed them.
+//  2. Whether this member may answer is looked at again when the bytes are there.
+//  3. Bytes whose checksum is wrong never leave (D9); their record is fetched from a peer (C17).
+
+import Base
+import Node
+import Replication
+import Store
+import Wire
+
+/// A read that waits for the disk.
+struct ReadUnderWay: Sendable {
+    var asker: Asker
+    var request: ReadRequest
+    var set: Int
+    /// The primary's epoch; nil at another member.
+    var epoch: Epoch?
+    /// Every record up to this takes part.
+    var through: RecordNumber
+}
+
+extension ChunkServerCore {
+    mutating func takeRead(_ frame: Frame, _ asker: Asker) {
+        guard let request = try? ReadRequest(frame),
+            request.context.cuts.allSatisfy({ $0.size < UInt64(Limits.chunk) })
+        else {
+            return send(asker, Self.refusal(.invalid, .none))
+        }
+        guard phase == .serving else { return send(asker, Self.refusal(.notServing, .none)) }
+        guard let index = places[request.context.set] else {
+            leader.isUrgent = true
+            return send(asker, Self.refusal(.unknownSet, .none))
+        }
+        guard admit(asker) else {
+            return send(asker, Self.refusal(.busy, sets[index].replica.promised))
+        }
+        startRead(asker, request, index)
+    }
+
+    private static func refusal(_ status: ChunkStatus, _ epoch: Epoch) -> ReadReply {
+        ReadReply(
+            status: status, epoch: epoch, number: .none, blocks: 0, isLast: true, pieces: [])
+    }
+
+    private mutating func refuse(_ asker: Asker, _ status: ChunkStatus, _ index: Int) {
+        finish(asker, Self.refusal(status, sets[index].replica.promised))
+    }
+
+    /// An index that had to be rebuilt has lost what its checkpoint had replaced (DESIGN 3.1).
+    private func mayServeReads(_ index: Int) -> Bool {
+        sets[index].replica.mayServeReads && !store.wasRebuilt
+    }
+
+    /// Decides who answers: this member as the primary, as another member, or not.
+    mutating func startRead(_ asker: Asker, _ request: ReadRequest, _ index: Int) {
+        let context = request.context
+        let seen = store.truncation(context.set, request.chunk)
+        if context.truncation < seen { return refuse(asker, .outdated, index) }
+        let lacksCut = context.cuts.contains { $0.truncation > seen }
+        let epoch = sets[index].replica.promised
+        let committed = sets[index].replica.committed
+        if sets[index].replica.isServing, context.epoch == epoch {
+            if lacksCut || sets[index].trims[request.chunk] != nil {
+                sets[index].afterTrim.append((asker, request))
+                return logCuts(context, request.chunk, index)
+            }
+            return readDisk(
+                ReadUnderWay(
+                    asker: asker, request: request, set: index, epoch: epoch,
+                    through: committed))
+        }
+        if let status = refusal(context, index), !request.allowsBackup {
+            return refuse(asker, status, index)
+        }
+        let adopted = sets[index].replica.adopted
+        guard request.allowsBackup, mayServeReads(index), context.epoch >= adopted else {
+            return refuse(asker, context.epoch < adopted ? .staleEpoch : .notServing, index)
+        }
+        // Only the primary can log a cut.
+        if lacksCut { return refuse(asker, .notPrimary, index) }
+        if !isTouched(request, above: committed) {
+            return readDisk(
+                ReadUnderWay(
+                    asker: asker, request: request, set: index, epoch: nil, through: committed))
+        }
+        let tag = newTag(.agreement(asker, request, set: index))
+        step(index, .agree(tag: tag))
+    }
+
+    /// The members have told how far they agree.
+    mutating func finishAgreement(_ tag: UInt64, _ through: RecordNumber?) {
+        guard case .agreement(let asker, let request, let index) = waiters.removeValue(forKey: tag)
+        else { return }
+        guard let through, mayServeReads(index) else {
+            return refuse(asker, .notServing, index)
+        }
+        if isTouched(request, above: through) {
+            // It may be acknowledged or not: only a reconciled primary knows.
+            return refuse(asker, .notServing, index)
+        }
+        readDisk(
+            ReadUnderWay(
+                asker: asker, request: request, set: index, epoch: nil,
+                through: max(through, sets[index].replica.committed)))
+    }
+
+    /// Whether a record above `number` changes the blocks.
+    private func isTouched(_ request: ReadRequest, above number: RecordNumber) -> Bool {
+        store.touchesBlock(request.context.set, request.chunk, blocks(of: request), above: number)
+    }
+
+    /// The blocks that one reply can hold if they are well compressed.
+    private func blocks(of request: ReadRequest) -> Range<Int> {
+        let first = Int(request.block)
+        return first..<first + min(Int(request.count), Self.blocksPerRead)
+    }
+    private static var blocksPerRead: Int { 16 }
+
+    private mutating func readDisk(_ read: ReadUnderWay) {
+        let request = read.request
+        let tag = newTag(.read(read))
+        apply(
+            store.read(
+                token: tag, set: request.context.set, chunk: request.chunk,
+                blocks: blocks(of: request),
+                through: read.epoch == nil ? read.through : nil))
+    }
+
+    /// The bytes are there, or are damaged.
+    mutating func finishRead(_ tag: UInt64, _ blocks: [StoredBlock]) {
+        guard case .read(let read) = waiters.removeValue(forKey: tag) else { return }
+        let isAllowed: Bool
+        if let epoch = read.epoch {
+            // Tested after the data was read (C11).
+            let replica = sets[read.set].replica
+            isAllowed = replica.isServing && replica.promised == epoch
+        } else {
+            isAllowed = mayServeReads(read.set)
+        }
+        guard isAllowed else { return refuse(read.asker, .notServing, read.set) }
+        reply(read, blocks)
+    }
+
+    /// As many whole blocks as fit one frame; the first block in several frames where it must.
+    private mutating func reply(_ read: ReadUnderWay, _ blocks: [StoredBlock]) {
+        var pieces: [Piece] = []
+        var size = 0
+        var answered: UInt16 = 0
+        for block in blocks {
+            guard case .pieces(let stored) = block else { break }
+            let more = stored.reduce(0) { $0 + $1.extent.payload.count }
+            let fits =
+                size + more <= Limits.framePayload && pieces.count + stored.count <= Self.pieces
+            guard fits || answered == 0 else { break }
+            size += more
+            answered += 1
+            pieces += stored.map { Piece(extent: $0.extent, visible: $0.visible) }
+            if !fits { break }
+        }
+        recent.add(size, now: now)
+        let epoch = sets[read.set].replica.promised
+        guard answered > 0 else { return refuse(read.asker, .damaged, read.set) }
+        var rest = pieces[...]
+        while true {
+            let page = takePage(&rest)
+            let reply = ReadReply(
+                status: .done, epoch: epoch, number: read.through, blocks: answered,
+                isLast: rest.isEmpty, pieces: page)
+            if rest.isEmpty { return finish(read.asker, reply) }
+            send(read.asker, reply)
+        }
+    }
+
+    /// Pieces in one reply.
+    private static var pieces: Int { 1_024 }
+
+    /// Takes the pieces of one frame from the front.
+    private func takePage(_ rest: inout ArraySlice<Piece>) -> [Piece] {
+        var size = 0
+        let page = rest.prefix(Self.pieces).prefix { piece in
+            size += piece.extent.payload.count
+            return size <= Limits.framePayload
+        }
+        rest = rest.dropFirst(page.count)
+        return Array(page)
+    }
+}

@@ -1,0 +1,236 @@
+// The sets of a disk: what a replica wants done, what its peers say, and what the masters order.
+
+import Base
+import Node
+import Replication
+import Store
+import Wire
+
+/// A replica with what the host keeps for it.
+struct HostedSet: Sendable {
+    var replica: SetReplica
+    /// Where the members are, as far as known.
+    var servers: [(disk: DiskID, server: ServerID)] = []
+    /// Writes that wait for the replica, oldest first.
+    var waiting = Fifo<PendingWrite>()
+    /// Trims that were logged and are not committed: the highest of each chunk.
+    var trims: [ChunkID: UInt32] = [:]
+    /// Reads that wait for a trim of their chunk.
+    var afterTrim: [(asker: Asker, request: ReadRequest)] = []
+    /// What it has taken of the credit of other servers.
+    var charged: [(server: ServerID, bytes: Int)] = []
+    /// When the replica wants to be stepped.
+    var deadline: Instant?
+    /// What the leader acknowledged last.
+    var reported: SetReport?
+
+    mutating func learn(_ disk: DiskID, at server: ServerID) {
+        if let index = servers.firstIndex(where: { $0.disk == disk }) {
+            servers[index].server = server
+        } else {
+            servers.append((disk, server))
+        }
+    }
+}
+
+/// What the leader wants to hear of at once.
+private struct Standing: Hashable {
+    var adopted: Epoch
+    var isServing: Bool
+    var hasRot: Bool
+
+    init(_ replica: SetReplica) {
+        adopted = replica.adopted
+        isServing = replica.isServing
+        hasRot = replica.hasRot
+    }
+}
+
+extension ChunkServerCore {
+    /// Takes over what the store found; from now on the core serves (C10).
+    mutating func becomeReady() {
+        guard let superblock = store.superblock else { return }
+        disk = superblock.disk
+        incarnation = superblock.incarnation
+        for set in store.sets { addSet(set) }
+        phase = .serving
+        leader.nextReport = now
+    }
+
+    @discardableResult
+    private mutating func addSet(_ set: SetID) -> Int {
+        let index = sets.count
+        sets.append(
+            HostedSet(
+                replica: SetReplica(
+                    set: set, disk: disk, incarnation: incarnation, restored: restored(set))))
+        places[set] = index
+        return index
+    }
+
+    // MARK: stepping
+
+    /// Steps a replica and carries out what it wants.
+    mutating func step(_ index: Int, _ event: ReplicaEvent) {
+        sets[index].replica.isFull = !store.hasRoom(forData: Limits.framePayload)
+        let before = Standing(sets[index].replica)
+        let wanted = sets[index].replica.step(event, now: now)
+        for effect in wanted { carryOut(effect, index) }
+        sets[index].deadline = sets[index].replica.deadline
+        charge(index)
+        if Standing(sets[index].replica) != before { leader.isUrgent = true }
+        if !sets[index].waiting.isEmpty { drainable.append(index) }
+    }
+
+    /// Counts what the set has on its way to other servers (DESIGN 3.2, Back-pressure).
+    private mutating func charge(_ index: Int) {
+        var freed = 0
+        for old in sets[index].charged {
+            credit[old.server, default: 0] -= old.bytes
+            freed += old.bytes
+        }
+        sets[index].charged = sets[index].replica.inFlight.compactMap { peer in
+            let home = sets[index].servers.first { $0.disk == peer.disk }
+            return home.map { ($0.server, peer.bytes) }
+        }
+        for new in sets[index].charged {
+            credit[new.server, default: 0] += new.bytes
+            freed -= new.bytes
+        }
+        guard freed > 0 else { return }
+        drainable += thirsty
+        thirsty = []
+    }
+
+    /// Whether every other member's server may be sent more.
+    func hasCredit(_ index: Int) -> Bool {
+        sets[index].charged.allSatisfy { credit[$0.server, default: 0] < Limits.prepareCredit }
+    }
+
+    private mutating func carryOut(_ effect: ReplicaEffect, _ index: Int) {
+        guard phase != .failed else { return }
+        let set = sets[index].replica.set
+        switch effect {
+        case .appendEpoch(let start): adopt(start, index)
+        case .append(let record): append(record, index)
+        case .commit(let through): store.commit(set, through: through)
+        case .send(let message): send(message, index)
+        case .load(let number): load(number, index)
+        case .answer(let tag, let outcome): finishWrite(tag, outcome)
+        case .repaired(let record): repair(record)
+        case .agreed(let tag, let through): finishAgreement(tag, through)
+        case .alarm(let text): alarm(text)
+        }
+    }
+
+    mutating func placed(_ index: Int, at place: LogNumber) {
+        sets[index].replica.placed(at: place)
+        guard !unsynced.contains(index) else { return }
+        unsynced.append(index)
+        unsynced.sort()
+    }
+
+    /// Tells the replicas what is durable now.
+    mutating func becomeDurable(through place: LogNumber) {
+        let waiting = unsynced
+        unsynced = []
+        for index in waiting {
+            step(index, .durable(through: place))
+            if sets[index].replica.isAppending, !unsynced.contains(index) {
+                unsynced.append(index)
+            }
+        }
+        unsynced.sort()
+    }
+
+    /// Steps the replicas whose time has come.
+    mutating func wakeSets() {
+        for index in sets.indices {
+            guard let deadline = sets[index].deadline, deadline <= now else { continue }
+            step(index, .tick)
+        }
+    }
+
+    // MARK: peers
+
+    private mutating func send(_ message: ReplicationMessage, _ index: Int) {
+        let home = sets[index].servers.first { $0.disk == message.receiver }
+        // Where a member is comes with the masters' orders; until then the message counts as lost.
+        guard let home else { return }
+        var writer = ByteWriter(capacity: 160)
+        message.encode(into: &writer)
+        let envelope = Envelope(head: writer.bytes, payload: message.payload)
+        effects.append(.send(.server(home.server), envelope.replication))
+    }
+
+    mutating func takeReplication(_ frame: Frame, from server: ServerID) {
+        let message: ReplicationMessage
+        do throws(DecodeError) {
+            message = try ReplicationMessage(head: frame.head, payload: frame.payload)
+        } catch {
+            alarm("chunk server \(server) sent a message that cannot be read: \(error)")
+            return
+        }
+        guard message.receiver == disk, message.sender != disk else { return }
+        guard hasGoodPayload(message) else {
+            // It counts as lost; the sender has the record and sends it again (D9).
+            alarm("chunk server \(server) sent damaged bytes of set \(message.set)")
+            return
+        }
+        guard let index = place(of: message) else { return }
+        let isMember =
+            sets[index].replica.configuration?.members.contains(message.sender) ?? true
+        if isMember { sets[index].learn(message.sender, at: server) }
+        step(index, .message(message))
+    }
+
+    /// The set of a message; the query for a new set may come before the masters' order.
+    private mutating func place(of message: ReplicationMessage) -> Int? {
+        if let index = places[message.set] { return index }
+        guard case .query(let configuration, _, _) = message.body,
+            configuration.members.contains(disk)
+        else { return nil }
+        return addSet(message.set)
+    }
+
+    private func hasGoodPayload(_ message: ReplicationMessage) -> Bool {
+        switch message.body {
+        case .prepare(_, let record), .fetched(_, .record(let record)): isSound(record.body)
+        default: true
+        }
+    }
+
+    /// Whether stored bytes have the checksum that travels with them (D9).
+    func isSound(_ body: RecordBody) -> Bool {
+        guard case .write(let extent) = body else { return true }
+        return Checksum(of: extent.payload) == extent.stored
+    }
+
+    mutating func loseServer(_ server: ServerID) {
+        for index in sets.indices {
+            for home in sets[index].servers where home.server == server {
+                step(index, .lost(home.disk))
+            }
+        }
+    }
+
+    // MARK: configurations
+
+    /// A configuration by order of the masters (C1).
+    mutating func configure(_ view: SetView, isAnswer: Bool) {
+        let next = view.configuration
+        guard next.members.contains(disk) else { return }
+        let index = places[next.set] ?? addSet(next.set)
+        for location in view.locations where location.disk != disk {
+            sets[index].learn(location.disk, at: location.server)
+            effects.append(.address(location.server, location.address))
+        }
+        if isAnswer, let reported = sets[index].reported, next.epoch < reported.epoch {
+            // The masters lost state: nothing is changed or deleted, an operator must look (C10).
+            alarm(
+                "set \(next.set) is in epoch \(reported.epoch) here, \(next.epoch) at the masters")
+            return
+        }
+        step(index, .configure(next))
+    }
+}

@@ -1,0 +1,241 @@
+// Sends extents to the primaries of their sets: one lane for each set and session.
+//
+// A request on its way:
+//
+//  state     event                                 next
+//  flying    done                                  gone, its extents are answered
+//  flying    outdated, no space, fenced, invalid   gone, its extents are answered so
+//  flying    not primary, stale epoch, unknown     waiting, for the set's new place
+//  flying    not serving, busy, no answer          waiting, longer each time, for ever (hard mount)
+//  waiting   its time came                         flying, with the same numbers (C15)
+//
+// Invariants:
+//  1. A request keeps its sequence numbers over every try.
+//  2. At most `Limits.preparedBytes` of a lane fly, and no more numbers than a server remembers.
+//  3. Nothing here compresses, sums blocks or blocks an event loop.
+
+import Base
+import Caching
+import Logging
+import Transport
+import Wire
+
+/// An extent on its way, and what its primary must know of the file.
+struct WriteJob: Sendable {
+    let node: OpenInode
+    let block: FileBlock
+    var extent: Extent
+    let truncation: UInt32
+    let cuts: [Cut]
+}
+
+/// All lanes of a client.
+final class WriteLanes: Sendable {
+    private struct Key: Hashable, Sendable {
+        let session: SessionID
+        let set: SetID
+    }
+    private struct Request: Sendable {
+        let key: Key
+        let session: ClientSession
+        let jobs: [WriteJob]
+        let sequence: RequestNumber
+        let bytes: Int
+        var retry = RetryPolicy(deadline: nil)
+        /// How long the next try may take.
+        var timeout = Limits.requestTimeout
+        /// The set has moved, or its primary is gone.
+        var needsRoute = false
+    }
+    private struct Lane {
+        let session: ClientSession
+        var window = RequestWindow(bound: Limits.duplicatesPerSession)
+        /// From `head` on what waits; nil before it.
+        var queue: [WriteJob?] = []
+        var head = 0
+        var queuedBytes = 0
+        var flyingBytes = 0
+    }
+    private struct State {
+        var lanes: [Key: Lane] = [:]
+        var waiting: [(due: Instant, request: Request)] = []
+        var isClosed = false
+    }
+    /// The longest time for one try: the primary may hold a write while a backup is down.
+    private static let longestTry = Interval.seconds(16)
+    private static let log = Logger(label: "martlet.client")
+
+    private let routes: SetRoutes
+    private let pool: ConnectionPool
+    private let state = Monitor(State())
+
+    init(routes: SetRoutes, pool: ConnectionPool) {
+        self.routes = routes
+        self.pool = pool
+    }
+
+    /// Queues extents of one set and sends what is worth a frame. Does not block.
+    func add(_ jobs: [WriteJob], to set: SetID, session: ClientSession) {
+        let key = Key(session: session.id, set: set)
+        let requests = state.withLock { state in
+            var lane = state.lanes.removeValue(forKey: key) ?? Lane(session: session)
+            for job in jobs { lane.queuedBytes += job.extent.payload.count }
+            for job in jobs { lane.queue.append(job) }
+            defer { state.lanes[key] = lane }
+            return Self.take(from: &lane, key)
+        }
+        for request in requests { send(request) }
+    }
+
+    /// Forms requests of what may fly now. A frame that is not full waits while others fly, so
+    /// that small extents travel together.
+    private static func take(from lane: inout Lane, _ key: Key) -> [Request] {
+        var requests: [Request] = []
+        while lane.head < lane.queue.count {
+            let isWorth =
+                lane.flyingBytes == 0 || lane.queuedBytes >= Limits.frameData
+                || lane.queue.count - lane.head >= WriteRequest.extents
+            guard isWorth, let request = next(from: &lane, key) else { break }
+            requests.append(request)
+        }
+        if lane.head == lane.queue.count {
+            lane.queue.removeAll(keepingCapacity: true)
+            lane.head = 0
+        } else if lane.head > 64, lane.head * 2 > lane.queue.count {
+            lane.queue.removeFirst(lane.head)
+            lane.head = 0
+        }
+        return requests
+    }
+
+    /// One request: extents of one chunk, since truncation and cuts are said once for all.
+    private static func next(from lane: inout Lane, _ key: Key) -> Request? {
+        var jobs: [WriteJob] = []
+        var bytes = 0
+        while jobs.count < WriteRequest.extents, lane.head + jobs.count < lane.queue.count,
+            let job = lane.queue[lane.head + jobs.count]
+        {
+            if let first = jobs.first {
+                guard job.extent.chunk == first.extent.chunk,
+                    job.truncation == first.truncation,
+                    bytes + job.extent.payload.count <= Limits.frameData
+                else { break }
+            }
+            bytes += job.extent.payload.count
+            jobs.append(job)
+        }
+        let fits = lane.flyingBytes == 0 || lane.flyingBytes + bytes <= Limits.preparedBytes
+        guard fits, let sequence = lane.window.take(jobs.count) else { return nil }
+        for index in lane.head..<lane.head + jobs.count { lane.queue[index] = nil }
+        lane.head += jobs.count
+        lane.queuedBytes -= bytes
+        lane.flyingBytes += bytes
+        return Request(
+            key: key, session: lane.session, jobs: jobs, sequence: sequence, bytes: bytes)
+    }
+
+    private func send(_ request: Request) {
+        if request.session.isDead { return finish(request, .failed(.io)) }
+        guard let view = routes.view(of: request.key.set),
+            let primary = SetRoutes.primary(of: view)
+        else { return wait(request, needsRoute: true) }
+        let first = request.jobs[0]
+        let oldest = state.withLock { $0.lanes[request.key]?.window.first ?? request.sequence }
+        let message = WriteRequest(
+            context: ChunkContext(
+                set: request.key.set, epoch: view.configuration.epoch,
+                session: request.session.id, truncation: first.truncation, cuts: first.cuts),
+            sequence: request.sequence, firstUnacked: oldest,
+            extents: request.jobs.map(\.extent))
+        pool.start(message.frame(), to: primary, for: .writing, timeout: request.timeout) {
+            self.receive($0, to: request)
+        }
+    }
+
+    private func receive(_ result: Result<Frame, TransportError>, to request: Request) {
+        guard case .success(let frame) = result, let reply = try? WriteReply(frame) else {
+            if case .failure(.overloaded) = result { return wait(request, needsRoute: false) }
+            return wait(request, needsRoute: true)
+        }
+        switch reply.status {
+        case .done: finish(request, .done)
+        case .outdated: finish(request, .outdated)
+        case .noSpace: finish(request, .failed(.noSpace))
+        case .fenced:
+            request.session.die()
+            finish(request, .failed(.io))
+        case .invalid:
+            Self.log.error("set \(request.key.set): a write was refused as invalid")
+            finish(request, .failed(.io))
+        case .notPrimary, .staleEpoch, .unknownSet: wait(request, needsRoute: true)
+        case .notServing, .busy, .damaged: wait(request, needsRoute: reply.status != .busy)
+        }
+    }
+
+    private func finish(_ request: Request, _ outcome: ExtentOutcome) {
+        let more = state.withLock { state -> [Request] in
+            guard var lane = state.lanes.removeValue(forKey: request.key) else { return [] }
+            defer { state.lanes[request.key] = lane }
+            var number = request.sequence
+            for _ in request.jobs {
+                lane.window.finish(number)
+                number = number.next
+            }
+            lane.flyingBytes -= request.bytes
+            return Self.take(from: &lane, request.key)
+        }
+        // The next frames leave before the files hear of this one: the wire never idles.
+        for request in more { send(request) }
+        for job in request.jobs { job.node.answer(job.block, outcome) }
+    }
+
+    private func wait(_ request: Request, needsRoute: Bool) {
+        var request = request
+        request.needsRoute = needsRoute
+        request.timeout = min(request.timeout * 2, Self.longestTry)
+        let now = BootClock.now()
+        let pause = request.retry.next(now: now) ?? Limits.retryLast
+        state.update { state in
+            if !state.isClosed { state.waiting.append((now + pause, request)) }
+        }
+    }
+
+    /// Sends again what waits for its time, until `close`. For a thread of its own.
+    func tend() {
+        enum Turn {
+            case closed, look
+            case due([Request])
+        }
+        var isIdle = true
+        while true {
+            let turn = state.wait(atMost: isIdle ? Limits.retryLast : Limits.retryFirst) {
+                state -> Turn? in
+                if state.isClosed { return .closed }
+                let now = BootClock.now()
+                let due = state.waiting.filter { $0.due <= now }.map(\.request)
+                if due.isEmpty { return isIdle && !state.waiting.isEmpty ? .look : nil }
+                state.waiting.removeAll { $0.due <= now }
+                return .due(due)
+            }
+            switch turn {
+            case .closed: return
+            case .look: isIdle = false
+            case .due(let requests): retry(requests)
+            case nil: isIdle = state.withLock { $0.waiting.isEmpty }
+            }
+        }
+    }
+    private func retry(_ requests: [Request]) {
+        let moved = Set(requests.filter(\.needsRoute).map(\.key.set)).sorted()
+        // A leader that does not answer is no reason not to try the old place again.
+        if !moved.isEmpty { try? routes.refresh(moved, Patience(Limits.requestTimeout)) }
+        for request in requests { send(request) }
+    }
+    /// Ends `tend`; what waits is dropped.
+    func close() {
+        state.update { state in
+            state.isClosed = true
+            state.waiting = []
+        }
+    }
+}

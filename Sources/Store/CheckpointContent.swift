@@ -1,0 +1,243 @@
+// The two ends of a checkpoint: taking the index apart into blocks, and putting it together.
+// Invariants:
+//  1. The writer works on a copy of the index as it was when it began (copy on write).
+//  2. A checkpoint whose items contradict each other is as bad as one with a wrong checksum.
+
+import Base
+
+/// Cuts a copy of the index into blocks, a few at a time.
+struct CheckpointWriter: Sendable {
+    let identity: SegmentIdentity
+    let sequence: UInt64
+    let file: UInt8
+    let position: LogPosition
+    /// Segments that nothing needs once this checkpoint is durable.
+    let released: [UInt32]
+    private let ledgers: [SetLedger]
+    private let slots: [ChunkState?]
+    private var nextLedger = 0
+    private var nextSlot = 0
+    private var items = ByteWriter(capacity: 64 << 10)
+    private var index: UInt32 = 0
+    private var previous: UInt32 = 0
+    private var sealed: [[ArraySlice<UInt8>]] = []
+    private(set) var isEnded = false
+    /// Writes on their way.
+    var inFlight = 0
+    var isSyncing = false
+    /// Whether `stop` was asked for before it began.
+    var isFinal = false
+
+    init(
+        identity: SegmentIdentity, sequence: UInt64, file: UInt8, position: LogPosition,
+        segments: [LogSegment], released: [UInt32], ledgers: [SetLedger], chunks: ChunkTable
+    ) {
+        self.identity = identity
+        self.sequence = sequence
+        self.file = file
+        self.position = position
+        self.released = released
+        self.ledgers = ledgers
+        slots = chunks.slots
+        add(.log(position))
+        for segment in segments { add(.segment(segment)) }
+    }
+
+    /// The next block to be written: its offset and its pieces; nil at the end.
+    mutating func next() -> (offset: Int, pieces: [ArraySlice<UInt8>])? {
+        while sealed.isEmpty, !isEnded {
+            if nextLedger < ledgers.count {
+                add(ledgers[nextLedger])
+                nextLedger += 1
+            } else if nextSlot < slots.count {
+                if let chunk = slots[nextSlot] { add(chunk) }
+                nextSlot += 1
+            } else {
+                seal(isLast: true)
+                isEnded = true
+            }
+        }
+        if sealed.isEmpty { return nil }
+        let block = Int(index) - sealed.count
+        return (block * CheckpointBlock.stride, sealed.removeFirst())
+    }
+
+    private mutating func add(_ item: CheckpointItem) {
+        var writer = ByteWriter(capacity: 256)
+        item.encode(into: &writer)
+        if items.count + writer.count > CheckpointBlock.capacity { seal(isLast: false) }
+        items.append(writer.bytes)
+    }
+
+    private mutating func seal(isLast: Bool) {
+        let header = CheckpointBlock(
+            identity: identity, sequence: sequence, index: index, isLast: isLast,
+            items: items.bytes, previous: previous)
+        previous = header.checksum
+        index += 1
+        let used = CheckpointBlock.headerSize + items.count
+        let rest = align(used, Limits.groupAlignment) - used
+        sealed.append(
+            [header.encode()[...], items.bytes[...], Array(repeating: 0, count: rest)[...]])
+        items = ByteWriter(capacity: 64 << 10)
+    }
+
+    private mutating func add(_ ledger: SetLedger) {
+        // Records that are not durable come from the log, or never happened.
+        let durable = ledger.prepared.prefix { $0.place != nil }
+        var last = ledger.last
+        if durable.count < ledger.prepared.count {
+            last = RecordNumber(
+                rawValue: ledger.prepared[durable.count].record.number.rawValue - 1)
+        }
+        add(
+            .set(
+                ledger.set, committed: ledger.committed, last: last,
+                isTailUnknown: ledger.isTailUnknown))
+        for start in ledger.history { add(.epoch(start)) }
+        for window in ledger.windows { add(.window(window)) }
+        for entry in durable {
+            if let place = entry.place { add(.prepared(entry.log, place, entry.record)) }
+        }
+        if !ledger.recent.isEmpty { add(.recent(ledger.recent)) }
+        for gone in ledger.dropped { add(.dropped(gone)) }
+        for hole in ledger.holes { add(.hole(hole)) }
+        for number in ledger.rotten { add(.rotten(number)) }
+        for trim in ledger.trims { add(.trim(trim)) }
+    }
+
+    private mutating func add(_ chunk: ChunkState) {
+        add(.chunk(chunk.id, chunk.set, truncation: chunk.truncation))
+        for page in chunk.pages {
+            for start in stride(from: 0, to: page.count, by: CheckpointItem.extents) {
+                let end = min(start + CheckpointItem.extents, page.count)
+                add(.extents(Array(page[start..<end])))
+            }
+        }
+    }
+}
+
+/// The index as it comes out of a checkpoint.
+struct CheckpointContent: Sendable {
+    private(set) var position = LogPosition.start
+    private(set) var segments: [LogSegment] = []
+    private(set) var ledgers: [SetLedger] = []
+    private(set) var chunks = ChunkTable()
+    private(set) var book = SegmentBook()
+    private(set) var dropped: [ChunkID: RecordNumber] = [:]
+    private var chunk: ChunkID?
+    private var ledger = 0
+    private var index: UInt32 = 0
+    private var previous: UInt32 = 0
+
+    /// Takes the next block; true if it was the last. Throws if it does not belong here.
+    mutating func add(
+        block: [UInt8], identity: SegmentIdentity, sequence: UInt64
+    ) throws(DecodeError) -> Bool {
+        let header = try CheckpointBlock(decoding: block.prefix(CheckpointBlock.headerSize))
+        let items = block.dropFirst(CheckpointBlock.headerSize).prefix(Int(header.length))
+        guard header.identity == identity, header.sequence == sequence, header.index == index,
+            header.previous == previous, items.count == Int(header.length),
+            Checksum(of: items).value == header.checksum
+        else { throw .checksum("checkpoint") }
+        index += 1
+        previous = header.checksum
+        var reader = ByteReader(items)
+        while reader.remaining > 0 { try add(CheckpointItem(from: &reader)) }
+        if header.isLast { forgetUnwritten() }
+        return header.isLast
+    }
+
+    /// Duplicates of records that were not durable when the checkpoint was made.
+    private mutating func forgetUnwritten() {
+        for index in ledgers.indices {
+            ledgers[index].wanted = ledgers[index].committed
+            ledgers[index].forgetDuplicates(above: ledgers[index].last)
+        }
+    }
+
+    private mutating func add(_ item: CheckpointItem) throws(DecodeError) {
+        switch item {
+        case .log(let found):
+            guard found.number.rawValue < Limits.logNumbers else {
+                throw .invalid(field: "log number", value: found.number.rawValue)
+            }
+            position = found
+        case .segment(let segment): segments.append(segment)
+        case .set(let set, let committed, let last, let isTailUnknown):
+            guard set > ledgers.last?.set ?? SetID(rawValue: 0) || ledgers.isEmpty else {
+                throw .invalid(field: "set order", value: set.rawValue)
+            }
+            guard committed <= last, last.rawValue < Limits.logNumbers else {
+                throw .invalid(field: "committed", value: committed.rawValue)
+            }
+            var ledger = SetLedger(set: set)
+            ledger.committed = committed
+            ledger.last = last
+            ledger.isTailUnknown = isTailUnknown
+            ledgers.append(ledger)
+        case .chunk(let found, let set, let truncation):
+            guard let index = ledgers.firstIndex(where: { $0.set == set }), chunks[found] == nil
+            else { throw .invalid(field: "chunk's set", value: set.rawValue) }
+            chunk = found
+            ledger = index
+            chunks.change(found, of: set, &ledgers[index].usage, &book) { state, _, _ in
+                state.truncation = truncation
+            }
+        case .extents(let entries):
+            guard let chunk else { throw .invalid(field: "extents", value: 0) }
+            var isOrdered = true
+            chunks.change(chunk, of: ledgers[ledger].set, &ledgers[ledger].usage, &book) {
+                state, usage, book in
+                for entry in entries where isOrdered {
+                    isOrdered = state.append(entry, &usage, &book)
+                }
+            }
+            guard isOrdered else { throw .invalid(field: "extent order", value: 0) }
+        default: try addToSet(item)
+        }
+    }
+
+    private mutating func addToSet(_ item: CheckpointItem) throws(DecodeError) {
+        guard let set = ledgers.indices.last else { throw .invalid(field: "set item", value: 0) }
+        switch item {
+        case .epoch(let start): ledgers[set].history.append(start)
+        case .window(let window): ledgers[set].windows.append(window)
+        case .prepared(let log, let place, let record):
+            let after = ledgers[set].prepared.last?.record.number ?? ledgers[set].committed
+            guard record.number > after, record.number <= ledgers[set].last,
+                record.set == ledgers[set].set
+            else { throw .invalid(field: "prepared", value: record.number.rawValue) }
+            ledgers[set].prepared.append(
+                PreparedRecord(record: record, log: log, place: place))
+            book.add(place.segment)
+        case .dropped(let gone):
+            ledgers[set].dropped.append(gone)
+            dropped[gone.chunk] = gone.number
+        case .hole(let range): ledgers[set].holes.append(range)
+        case .recent(let records): ledgers[set].recent = records
+        case .rotten(let number): ledgers[set].rotten.append(number)
+        case .trim(let trim): ledgers[set].trims.append(trim)
+        case .log, .segment, .set, .chunk, .extents: break
+        }
+    }
+}
+
+extension ChunkState {
+    /// Adds an entry that comes after all others; false if it does not.
+    mutating func append(
+        _ entry: ExtentEntry, _ usage: inout StoreUsage, _ book: inout SegmentBook
+    ) -> Bool {
+        let page = Int(entry.block) / Self.blocksPerPage
+        if page + 1 < pages.count { return false }
+        while pages.count <= page { pages.append([]) }
+        if let last = pages[page].last {
+            guard (last.block, last.number) < (entry.block, entry.number) else { return false }
+        }
+        pages[page].append(entry)
+        book.add(entry.segment)
+        usage.stored += UInt64(entry.stored)
+        usage.logical += UInt64(entry.visible)
+        return true
+    }
+}

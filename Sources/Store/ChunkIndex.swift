@@ -1,0 +1,240 @@
+// The index of a disk's committed data: for each chunk the extents that are visible, and where
+// their records are.
+// Invariants:
+//  1. The extents of one block are in the order of their record numbers: later ones lie above.
+//  2. An extent that a single later one covers is not listed.
+//  3. `SegmentBook` counts each listed extent once.
+//  4. Slots are iterated, never the dictionary (T4).
+
+import Base
+
+/// A visible extent: 40 bytes.
+struct ExtentEntry: Hashable, Sendable {
+    var number: RecordNumber
+    var epoch: Epoch
+    var segment: UInt32
+    var offset: UInt32
+    /// Content bytes that were not truncated away, from the start.
+    var visible: UInt32
+    /// Bytes of the payload.
+    var stored: UInt32
+    var headerLength: UInt16
+    var block: UInt16
+    /// First byte in the block.
+    var start: UInt16
+    /// Content bytes - 1.
+    var last: UInt16
+
+    init(_ extent: Extent, number: RecordNumber, epoch: Epoch, place: LogPlace) {
+        self.number = number
+        self.epoch = epoch
+        segment = place.segment
+        offset = place.offset
+        visible = extent.length
+        stored = place.payloadLength
+        headerLength = UInt16(place.headerLength)
+        block = extent.block
+        start = UInt16(extent.start)
+        last = UInt16(extent.length - 1)
+    }
+
+    var place: LogPlace {
+        LogPlace(
+            segment: segment, offset: offset, headerLength: UInt32(headerLength),
+            payloadLength: stored)
+    }
+    /// The first byte in the chunk.
+    var position: Int { Int(block) * Limits.block + Int(start) }
+    /// Whether all visible bytes of `other`, of the same block, lie below this one's.
+    func covers(_ other: ExtentEntry) -> Bool {
+        start <= other.start
+            && Int(start) + Int(visible) >= Int(other.start) + Int(other.visible)
+    }
+    /// Takes away the bytes of the chunk from `end` on; false if nothing is left.
+    mutating func clip(to end: Int) -> Bool {
+        let left = end - position
+        if left <= 0 { return false }
+        visible = UInt32(min(Int(visible), left))
+        return true
+    }
+}
+
+/// How many live things lie in each segment.
+struct SegmentBook: Sendable {
+    /// By the number of the segment's file.
+    private(set) var live: [Int] = []
+
+    mutating func add(_ segment: UInt32) {
+        while live.count <= Int(segment) { live.append(0) }
+        live[Int(segment)] += 1
+    }
+    mutating func remove(_ segment: UInt32) {
+        live[Int(segment)] -= 1
+        precondition(live[Int(segment)] >= 0, "a segment lost more than it had")
+    }
+    func isIdle(_ segment: UInt32) -> Bool {
+        Int(segment) >= live.count || live[Int(segment)] == 0
+    }
+}
+
+/// One chunk.
+struct ChunkState: Sendable {
+    /// Blocks of one page of the index.
+    static let blocksPerPage = 32
+    var id: ChunkID
+    var set: SetID
+    /// The highest truncation number whose trim was applied.
+    var truncation: UInt32 = 0
+    /// Each ascending by block, then number; as many as are needed.
+    var pages: [[ExtentEntry]] = []
+
+    /// The entries of one block.
+    func entries(_ block: Int) -> ArraySlice<ExtentEntry> {
+        let page = block / Self.blocksPerPage
+        guard page < pages.count else { return [] }
+        return pages[page][Self.range(of: block, in: pages[page])]
+    }
+
+    private static func range(of block: Int, in page: [ExtentEntry]) -> Range<Int> {
+        func first(atLeast wanted: Int) -> Int {
+            var low = 0
+            var high = page.count
+            while low < high {
+                let middle = (low + high) / 2
+                if Int(page[middle].block) < wanted { low = middle + 1 } else { high = middle }
+            }
+            return low
+        }
+        return first(atLeast: block)..<first(atLeast: block + 1)
+    }
+
+    /// Lays an extent over, or under, the others of its block by its number.
+    mutating func insert(
+        _ entry: ExtentEntry, _ usage: inout StoreUsage, _ book: inout SegmentBook
+    ) {
+        let page = Int(entry.block) / Self.blocksPerPage
+        while pages.count <= page { pages.append([]) }
+        var place = pages[page].count
+        if let last = pages[page].last, last.block >= entry.block {
+            var index = Self.range(of: Int(entry.block), in: pages[page])
+            place = index.lowerBound
+            while place < index.upperBound {
+                let other = pages[page][place]
+                if other.number == entry.number {
+                    // The same record again, after a repair: it has a new place.
+                    var moved = entry
+                    moved.visible = other.visible
+                    book.remove(other.segment)
+                    book.add(moved.segment)
+                    pages[page][place] = moved
+                    return
+                }
+                if other.number > entry.number { break }
+                if entry.covers(other) {
+                    forget(other, &usage, &book)
+                    pages[page].remove(at: place)
+                    index = index.lowerBound..<index.upperBound - 1
+                } else {
+                    place += 1
+                }
+            }
+            if pages[page][place..<index.upperBound].contains(where: { $0.covers(entry) }) {
+                return
+            }
+        }
+        pages[page].insert(entry, at: place)
+        book.add(entry.segment)
+        usage.stored += UInt64(entry.stored)
+        usage.logical += UInt64(entry.visible)
+    }
+
+    func forget(
+        _ entry: ExtentEntry, _ usage: inout StoreUsage, _ book: inout SegmentBook
+    ) {
+        book.remove(entry.segment)
+        usage.stored -= UInt64(entry.stored)
+        usage.logical -= UInt64(entry.visible)
+    }
+
+    /// Takes away the bytes from `end` on of all extents below a record number.
+    mutating func trim(
+        to end: Int, below number: RecordNumber, _ usage: inout StoreUsage,
+        _ book: inout SegmentBook
+    ) {
+        let first = end / Limits.block / Self.blocksPerPage
+        for page in pages.indices.dropFirst(first) {
+            var kept: [ExtentEntry] = []
+            for entry in pages[page] {
+                var clipped = entry
+                if entry.number > number || clipped.clip(to: end) {
+                    usage.logical -= UInt64(entry.visible - clipped.visible)
+                    kept.append(clipped)
+                } else {
+                    forget(entry, &usage, &book)
+                }
+            }
+            pages[page] = kept
+        }
+        while pages.last?.isEmpty ?? false { pages.removeLast() }
+    }
+
+    /// Takes everything away.
+    mutating func clear(_ usage: inout StoreUsage, _ book: inout SegmentBook) {
+        for page in pages { for entry in page { forget(entry, &usage, &book) } }
+        pages = []
+    }
+}
+
+/// All chunks of a disk.
+struct ChunkTable: Sendable {
+    /// Slots with a chunk and free ones; the order is that of their making.
+    private(set) var slots: [ChunkState?] = []
+    private var free: [Int32] = []
+    private var lookup: [ChunkID: Int32] = [:]
+
+    subscript(chunk: ChunkID) -> ChunkState? {
+        lookup[chunk].flatMap { slots[Int($0)] }
+    }
+
+    /// Changes a chunk in place, making it first where it is missing.
+    mutating func change(
+        _ chunk: ChunkID, of set: SetID, _ usage: inout StoreUsage, _ book: inout SegmentBook,
+        _ body: (inout ChunkState, inout StoreUsage, inout SegmentBook) -> Void
+    ) {
+        let slot: Int
+        if let known = lookup[chunk] {
+            slot = Int(known)
+        } else {
+            slot = Int(free.popLast() ?? Int32(slots.count))
+            if slot == slots.count { slots.append(nil) }
+            slots[slot] = ChunkState(id: chunk, set: set)
+            lookup[chunk] = Int32(slot)
+            usage.chunks += 1
+        }
+        body(&slots[slot]!, &usage, &book)
+    }
+
+    mutating func remove(
+        _ chunk: ChunkID, _ usage: inout StoreUsage, _ book: inout SegmentBook
+    ) {
+        guard let slot = lookup.removeValue(forKey: chunk) else { return }
+        slots[Int(slot)]?.clear(&usage, &book)
+        slots[Int(slot)] = nil
+        free.append(slot)
+        usage.chunks -= 1
+    }
+}
+
+extension ChunkState {
+    /// Takes away the extents of one record.
+    mutating func remove(
+        _ number: RecordNumber, _ usage: inout StoreUsage, _ book: inout SegmentBook
+    ) {
+        for page in pages.indices {
+            for entry in pages[page] where entry.number == number {
+                forget(entry, &usage, &book)
+            }
+            pages[page].removeAll { $0.number == number }
+        }
+    }
+}

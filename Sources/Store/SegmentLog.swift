@@ -1,0 +1,283 @@
+// The log of one disk (DESIGN 3.1): records are appended in memory, and written in groups with
+// one durable write each; what is appended while a group is on its way goes into the next one.
+//
+//   new -> readingSuperblock -> writingSuperblock -> identified -> syncing -> identifying
+//       -> scanning -> ready                       (any of them) -> failed
+//
+// Invariants:
+//  1. The incarnation is raised durably before anything else is told (S8, C10).
+//  2. One group is in flight at a time, so all before a group is durable when it is written.
+//  3. Numbers and generations are never reused: a generation holds the incarnation, and after a
+//     torn tail the log goes on in a fresh segment, with higher numbers.
+//  4. A failed write, sync or create stops the log for ever (S4).
+
+package import Base
+
+/// The log of a disk, as a state machine over disk effects.
+package struct SegmentLog: Sendable {
+    enum Phase: Hashable, Sendable {
+        case new, readingSuperblock, writingSuperblock, identified, syncing, identifying,
+            scanning, ready, failed
+    }
+    /// What an operation in flight is for.
+    enum Purpose: Hashable, Sendable {
+        case readSuperblock
+        case createSuperblock
+        /// The copies from this one on.
+        case writeSuperblock(copy: Int)
+        case syncSegment
+        case readStart(file: UInt32)
+        case searchSegment(file: UInt32, offset: Int)
+        case scan(offset: Int)
+        case createSegment(file: UInt32)
+        case removeSegment(file: UInt32)
+        case group
+        case footer(file: UInt32)
+        case readFooter
+    }
+    /// What a segment's file is used for.
+    enum FileState: Hashable, Sendable {
+        case unknown, free, creating, removing
+        case live(generation: UInt64)
+    }
+    struct File: Hashable, Sendable {
+        var number: UInt32
+        var state: FileState
+    }
+    /// The segment that groups go to.
+    struct OpenSegment: Hashable, Sendable {
+        var file: UInt32
+        var identity: SegmentIdentity
+        var link: SegmentLink
+        /// Where the next group starts.
+        var offset: Int
+        /// Its header was not written yet.
+        var isFresh: Bool
+    }
+    struct Queued: Sendable {
+        var number: LogNumber
+        var kind: LogRecordKind
+        var header: [UInt8]
+        var payload: ArraySlice<UInt8>
+        var checksum: Checksum
+
+        var stride: Int {
+            align(RecordFrame.size + header.count + payload.count, Limits.recordAlignment)
+        }
+    }
+    struct Group: Sendable {
+        var first: LogNumber
+        var last: LogNumber
+        var end: Int
+        var places: [LogPlace]
+        /// The headers of its records, one after the other.
+        var copies: [ArraySlice<UInt8>]
+    }
+
+    let configuration: LogConfiguration
+    /// Identity and incarnation; nil before `.identified`.
+    package internal(set) var superblock: Superblock?
+    /// Every record up to this one survives the loss of power.
+    package internal(set) var durable = LogNumber.none
+    /// The number that the next record gets.
+    package internal(set) var nextNumber = LogNumber(rawValue: 1)
+    var phase = Phase.new
+    var capacity: UInt64 = 0
+    var operations: [DiskOperation: Purpose] = [:]
+    var lastOperation: UInt64 = 0
+    var pendingOperations = 0
+    /// Ascending by number.
+    var files: [File] = []
+    var open: OpenSegment?
+    /// Where the log ends while no segment is open.
+    var end = LogPosition.start
+    var segmentsThisRun: UInt64 = 0
+    /// A create failed for want of space: no more are tried.
+    var isOutOfSpace = false
+    var queue: [Queued] = []
+    var queued = 0
+    var inFlight: Group?
+    /// Headers of the last group's records, until a later group has copied them.
+    var copies: [ArraySlice<UInt8>] = []
+    /// Something durable that no later `syncedThrough` covers.
+    var isUnmarked = false
+    var lastGroup = Instant.zero
+    /// nil if the open segment gets no footer.
+    var footer: FooterBuilder?
+    var recovery: LogRecovery?
+
+    /// A log that was not started.
+    package init(_ configuration: LogConfiguration) { self.configuration = configuration }
+
+    /// Whether `append` is allowed.
+    package var isReady: Bool { phase == .ready }
+    /// Whether it stopped for ever (S4).
+    package var hasFailed: Bool { phase == .failed }
+    /// When `flush` wants to be called although nothing happened.
+    package var wakeTime: Instant {
+        let isIdle = phase == .ready && isUnmarked && inFlight == nil && queue.isEmpty
+        return isIdle ? lastGroup + Limits.markDelay : Instant(nanoseconds: .max)
+    }
+    /// Where a replay that needs nothing up to `durable` may begin.
+    package var position: LogPosition {
+        guard let open else { return end }
+        if open.isFresh { return open.link.previous }
+        return LogPosition(
+            generation: open.identity.generation, offset: UInt32(open.offset), number: durable)
+    }
+    /// Segments with content, ascending by generation.
+    package var segments: [LogSegment] {
+        files.compactMap { file in
+            guard case .live(let generation) = file.state else { return nil }
+            return LogSegment(number: file.number, generation: generation)
+        }.sorted { $0.generation < $1.generation }
+    }
+    /// Bytes that can still be appended, with what recycled and new segments will give.
+    package var room: UInt64 {
+        guard let size = superblock?.segmentSize else { return 0 }
+        let unused = files.reduce(0) { $1.state == .free || $1.state == .creating ? $0 + 1 : $0 }
+        let segments = UInt64(unused + max(0, segmentLimit - files.count))
+        let rest = open.map { max(0, size - $0.offset) } ?? 0
+        return segments * UInt64(size - SegmentHeader.pageSize) + UInt64(max(0, rest - queued))
+    }
+    /// Bytes that the log may use in all.
+    package var totalBytes: UInt64 {
+        guard let size = superblock?.segmentSize else { return 0 }
+        return UInt64(segmentLimit) * UInt64(size)
+    }
+    /// How many segments there may be.
+    var segmentLimit: Int {
+        guard let size = superblock?.segmentSize else { return 0 }
+        return isOutOfSpace ? files.count : max(files.count, Int(capacity / UInt64(size)))
+    }
+    /// Bytes of records in one group.
+    var groupBytes: Int {
+        min(configuration.groupBytes, (superblock?.segmentSize ?? configuration.segmentSize) / 4)
+    }
+    /// Bytes of record headers in one group, so that the next one can hold their copies.
+    var groupHeaderBytes: Int { groupBytes / 4 }
+
+    /// Numbers an operation of the user's own on the same disk.
+    package mutating func newOperation() -> DiskOperation {
+        lastOperation += 1
+        return DiskOperation(rawValue: lastOperation)
+    }
+    /// Whether the log itself issued the operation and has not heard of it yet.
+    package func owns(_ operation: DiskOperation) -> Bool { operations[operation] != nil }
+
+    mutating func issue(_ purpose: Purpose) -> DiskOperation {
+        let operation = newOperation()
+        operations[operation] = purpose
+        return operation
+    }
+
+    mutating func fail(_ failure: LogFailure) -> [LogOutput] {
+        phase = .failed
+        operations.removeAll()
+        queue.removeAll()
+        recovery = nil
+        return [.failed(failure)]
+    }
+
+    /// Appends a record in memory; it is durable when `.durable` names its number (S2).
+    /// `header`: at most `Limits.recordHeader`. `payload`: at most `Limits.recordPayload` (and
+    /// what fits into a small segment). `checksum`: of the payload, if it is known and verified.
+    package mutating func append(
+        kind: LogRecordKind, header: [UInt8], payload: ArraySlice<UInt8>,
+        checksum: Checksum? = nil
+    ) -> LogNumber {
+        precondition(phase == .ready || phase == .failed, "append before the log is ready")
+        precondition(header.count <= Limits.recordHeader, "record header too long")
+        precondition(payload.count <= Limits.recordPayload, "record payload too long")
+        let record = Queued(
+            number: nextNumber, kind: kind, header: header, payload: payload,
+            checksum: checksum ?? Checksum(of: payload))
+        precondition(record.stride <= longestRecord, "record too long for the segment size")
+        nextNumber = nextNumber.next
+        if phase == .ready {
+            queue.append(record)
+            queued += record.stride
+        }
+        return record.number
+    }
+
+    /// Bytes of the longest record that fits into a segment.
+    var longestRecord: Int {
+        let size = superblock?.segmentSize ?? configuration.segmentSize
+        let copies = max(groupHeaderBytes, RecordFrame.size + Limits.recordHeader)
+        let overhead = align(RecordFrame.size + GroupHeader.size + copies, Limits.recordAlignment)
+        let footer = align(FooterHeader.size + copies, Limits.groupAlignment)
+        return size - SegmentHeader.pageSize - overhead - footer - Limits.groupAlignment
+    }
+
+    /// Writes the next group if none is on its way, or the mark of an idle log that is due. To be
+    /// called at the end of each turn.
+    package mutating func flush(now: Instant) -> [LogOutput] {
+        guard phase == .ready, inFlight == nil else { return [] }
+        if queue.isEmpty {
+            guard isUnmarked, now >= lastGroup + Limits.markDelay else { return [] }
+        }
+        var count = 0
+        var bytes = 0
+        var headers = 0
+        for record in queue {
+            let header = RecordFrame.size + record.header.count
+            let isFull = bytes + record.stride > groupBytes || headers + header > groupHeaderBytes
+            if count > 0 && isFull { break }
+            count += 1
+            bytes += record.stride
+            headers += header
+        }
+        let copied = copies.reduce(0) { $0 + $1.count }
+        let start = align(RecordFrame.size + GroupHeader.size + copied, Limits.recordAlignment)
+        let length = align(start + bytes, Limits.groupAlignment)
+        var outputs = makeRoom(for: length, headers: headers)
+        if phase == .ready, hasRoom(for: length, headers: headers) {
+            outputs.append(.disk(writeGroup(count: count, start: start, length: length)))
+            outputs += createAhead()
+        }
+        return outputs
+    }
+
+    /// A disk operation ended. Tells what follows from it; `flush` comes at the end of the turn.
+    package mutating func completed(
+        _ operation: DiskOperation, _ result: DiskResult, now: Instant
+    ) -> [LogOutput] {
+        guard phase != .failed, let purpose = operations.removeValue(forKey: operation) else {
+            return []
+        }
+        switch purpose {
+        case .group:
+            if case .failed(let why) = result {
+                return fail(.disk(.segment(open?.file ?? 0), why))
+            }
+            return groupDone(now: now)
+        case .createSegment(let file):
+            return segmentCreated(file, result)
+        case .footer(let file):
+            if case .failed(let why) = result { return fail(.disk(.segment(file), why)) }
+            return []
+        case .removeSegment(let file):
+            if case .failed(let why) = result { return fail(.disk(.segment(file), why)) }
+            files.removeAll { $0.number == file }
+            return []
+        case .readSuperblock, .createSuperblock, .writeSuperblock:
+            return superblockStep(purpose, result)
+        case .syncSegment, .readStart, .searchSegment, .scan, .readFooter:
+            return recoveryStep(purpose, result, now: now)
+        }
+    }
+
+    private mutating func groupDone(now: Instant) -> [LogOutput] {
+        guard let group = inFlight else { preconditionFailure("a group ended twice") }
+        inFlight = nil
+        open?.offset = group.end
+        open?.isFresh = false
+        copies = group.copies
+        isUnmarked = !group.places.isEmpty
+        lastGroup = now
+        if group.places.isEmpty { return [] }
+        durable = group.last
+        return [.placed(group.places, first: group.first), .durable(through: group.last)]
+    }
+}

@@ -1,0 +1,201 @@
+// The writing half of the log: groups, and the segments they go to.
+// Invariants:
+//  1. A group lies in one segment and is one durable write; its last page is never rewritten.
+//  2. A fresh segment's header page goes out in one write with its first group.
+//  3. A segment is written again only after `release`, under a new generation.
+
+import Base
+
+extension SegmentLog {
+    /// Payloads below this are copied among the headers: fewer pieces for the disk.
+    static var inlinePayload: Int { 4 << 10 }
+
+    /// Whether a group with so many bytes of record headers fits, with the footer behind it.
+    func hasRoom(for length: Int, headers: Int) -> Bool {
+        guard let open, let size = superblock?.segmentSize else { return false }
+        return open.offset + length + (footer?.length(with: headers) ?? 0) <= size
+    }
+
+    /// Rolls to the next segment where the open one is too full. Without a segment to roll to it
+    /// makes one, and the group waits.
+    mutating func makeRoom(for length: Int, headers: Int) -> [LogOutput] {
+        if hasRoom(for: length, headers: headers) { return [] }
+        let previous = position
+        if let file = files.firstIndex(where: { $0.state == .free }) {
+            guard let superblock else { preconditionFailure("a log without identity") }
+            let outputs = closeSegment()
+            footer = configuration.hasCheckpoints ? FooterBuilder() : nil
+            segmentsThisRun += 1
+            let generation = superblock.incarnation.rawValue << 24 | segmentsThisRun
+            files[file].state = .live(generation: generation)
+            open = OpenSegment(
+                file: files[file].number,
+                identity: SegmentIdentity(
+                    cell: superblock.cell, disk: superblock.disk, generation: generation),
+                link: SegmentLink(first: queue.first?.number ?? nextNumber, previous: previous),
+                offset: SegmentHeader.pageSize, isFresh: true)
+            return outputs
+        }
+        if files.contains(where: { $0.state == .creating || $0.state == .removing }) { return [] }
+        return files.count < segmentLimit ? [createSegment()] : fail(.full)
+    }
+
+    /// Makes the next segment while the open one still has room.
+    mutating func createAhead() -> [LogOutput] {
+        guard let open, let size = superblock?.segmentSize, open.offset > size / 2,
+            files.count < segmentLimit,
+            !files.contains(where: { $0.state == .free || $0.state == .creating })
+        else { return [] }
+        return [createSegment()]
+    }
+
+    private mutating func createSegment() -> LogOutput {
+        guard let size = superblock?.segmentSize else { preconditionFailure("no identity") }
+        // The lowest number that is not in use; `files` is ascending.
+        var number: UInt32 = 0
+        for file in files where file.number == number { number += 1 }
+        let place = files.firstIndex { $0.number > number } ?? files.count
+        files.insert(File(number: number, state: .creating), at: place)
+        return .disk(
+            .create(issue(.createSegment(file: number)), .segment(number), size: size))
+    }
+
+    mutating func segmentCreated(_ number: UInt32, _ result: DiskResult) -> [LogOutput] {
+        guard let index = files.firstIndex(where: { $0.number == number }) else {
+            preconditionFailure("an unknown segment was made")
+        }
+        switch result {
+        case .done, .bytes: files[index].state = .free
+        case .failed(.noSpace):
+            // Others filled the file system: go on with what there is (C20). If a group waits
+            // for this segment, the next flush fails.
+            files.remove(at: index)
+            isOutOfSpace = true
+        case .failed(let why): return fail(.disk(.segment(number), why))
+        }
+        return []
+    }
+
+    /// Nothing in these segments is needed any more, by word of a durable checkpoint: they are
+    /// recycled, or removed where there are plenty.
+    package mutating func release(_ segments: [UInt32]) -> [LogOutput] {
+        var outputs: [LogOutput] = []
+        for number in segments {
+            guard phase == .ready, number != open?.file,
+                let index = files.firstIndex(where: { $0.number == number }),
+                case .live = files[index].state
+            else { continue }
+            let size = superblock?.segmentSize ?? 0
+            let free = files.reduce(0) { $1.state == .free ? $0 + 1 : $0 }
+            if free * size < 2 << 30 {
+                files[index].state = .free
+            } else {
+                files[index].state = .removing
+                outputs.append(
+                    .disk(
+                        .remove(issue(.removeSegment(file: number)), .segment(number))))
+            }
+        }
+        return outputs
+    }
+
+    /// Makes one write of the first `count` records of the queue, with the group header. `start`:
+    /// where the records begin in the group. `length`: of the group.
+    mutating func writeGroup(count: Int, start: Int, length: Int) -> DiskEffect {
+        guard let segment = open else { preconditionFailure("no open segment") }
+        let first = queue.first?.number ?? nextNumber
+        var writer = ByteWriter(capacity: start + count * 320 + SegmentHeader.pageSize)
+        let offset = segment.isFresh ? 0 : segment.offset
+        if segment.isFresh {
+            let header = SegmentHeader(
+                number: segment.file, identity: segment.identity,
+                size: superblock?.segmentSize ?? 0, link: segment.link)
+            writer.append(header.encode())
+        }
+        encodeGroupHeader(count: count, first: first, length: length, into: &writer)
+        var group = Group(
+            first: first, last: durable, end: segment.offset + length, places: [], copies: [])
+        group.places.reserveCapacity(count)
+        var headers: [Range<Int>] = []
+        // Payloads that stay where they are, and where in `writer` they belong.
+        var outside: [(at: Int, payload: ArraySlice<UInt8>)] = []
+        var outsideBytes = 0
+        for record in queue[..<count] {
+            let place = offset + writer.count + outsideBytes
+            let from = writer.count
+            encode(record, offset: place, identity: segment.identity, into: &writer)
+            headers.append(from..<writer.count)
+            group.places.append(
+                LogPlace(
+                    segment: segment.file, offset: UInt32(place),
+                    headerLength: UInt32(record.header.count),
+                    payloadLength: UInt32(record.payload.count)))
+            if record.payload.count < Self.inlinePayload {
+                writer.append(record.payload)
+            } else {
+                outside.append((writer.count, record.payload))
+                outsideBytes += record.payload.count
+            }
+            let end = writer.count + outsideBytes
+            let aligned = align(end, Limits.recordAlignment)
+            writer.appendZeros(aligned - end)
+            group.last = record.number
+        }
+        let whole = segment.offset - offset + length
+        writer.appendZeros(whole - writer.count - outsideBytes)
+        let bytes = writer.bytes
+        group.copies = headers.map { bytes[$0] }
+        footer?.add(group.copies)
+        if footer?.length(with: 0) == 0 { footer = nil }
+        queue.removeFirst(count)
+        queued = queue.reduce(0) { $0 + $1.stride }
+        inFlight = group
+        return .write(
+            issue(.group), .segment(segment.file), offset: offset,
+            pieces: Self.pieces(of: bytes, with: outside), durable: true)
+    }
+
+    private func encodeGroupHeader(
+        count: Int, first: LogNumber, length: Int, into writer: inout ByteWriter
+    ) {
+        guard let segment = open else { preconditionFailure("no open segment") }
+        var copied = ByteWriter(capacity: copies.reduce(0) { $0 + $1.count })
+        for copy in copies { copied.append(copy) }
+        let header = GroupHeader(
+            length: length, count: count, syncedThrough: durable, copies: copies.count,
+            link: segment.link)
+        encode(
+            Queued(
+                number: first, kind: .group, header: header.encode(), payload: copied.bytes[...],
+                checksum: Checksum(of: copied.bytes)),
+            offset: segment.offset, identity: segment.identity, into: &writer)
+        writer.append(copied.bytes)
+        writer.pad(to: Limits.recordAlignment)
+    }
+
+    private func encode(
+        _ record: Queued, offset: Int, identity: SegmentIdentity, into writer: inout ByteWriter
+    ) {
+        let frame = RecordFrame(
+            kind: record.kind, headerLength: record.header.count,
+            payloadLength: record.payload.count, number: record.number, identity: identity,
+            offset: offset, payloadChecksum: record.checksum)
+        frame.encode(record.header, into: &writer)
+    }
+
+    /// The headers with the payloads between them.
+    private static func pieces(
+        of bytes: [UInt8], with outside: [(at: Int, payload: ArraySlice<UInt8>)]
+    ) -> [ArraySlice<UInt8>] {
+        var pieces: [ArraySlice<UInt8>] = []
+        pieces.reserveCapacity(outside.count * 2 + 1)
+        var from = 0
+        for (at, payload) in outside {
+            pieces.append(bytes[from..<at])
+            pieces.append(payload)
+            from = at
+        }
+        if from < bytes.count { pieces.append(bytes[from...]) }
+        return pieces
+    }
+}

@@ -1,0 +1,168 @@
+// Starts the processes of a cell and waits until they serve.
+
+import Base
+import Client
+import Glibc
+import Mount
+import Wire
+
+struct CellStarter {
+    let folder: CellFolder
+    let description: CellDescription
+    /// When to give up.
+    let end: Instant
+    private var started: [Daemon] = []
+
+    init(folder: CellFolder, description: CellDescription, end: Instant) {
+        self.folder = folder
+        self.description = description
+        self.end = end
+    }
+
+    /// Starts every master and chunk server that does not run.
+    mutating func startServers() throws(CommandFailure) {
+        let masters = description.masters.enumerated().map { index, master in
+            let socket = folder.socket(of: master.name)
+            return "\(index + 1)=\(master.address)\(socket.isEmpty ? "" : "@" + socket)"
+        }.joined(separator: ",")
+        for (index, member) in description.masters.enumerated() {
+            try start(
+                member,
+                ["master", "serve", "--id", "\(index + 1)", "--peers", masters] + common(member)
+                    + [
+                        "--goal", "\(description.goal)", "--owner", "\(geteuid()):\(getegid())",
+                    ])
+        }
+        let capacity = description.capacity.map { ["--capacity", "\($0)"] } ?? []
+        for member in description.chunkServers {
+            try start(
+                member,
+                ["chunkserver", "serve", "--masters", masters, "--name", member.name]
+                    + common(member) + capacity)
+        }
+    }
+
+    private func common(_ member: Member) -> [String] {
+        var words = [
+            "--dir", folder.folder(of: member.name), "--listen", member.address, "--key",
+            folder.keyPath, "--segment-size", "\(description.segmentSize)",
+        ]
+        let socket = folder.socket(of: member.name)
+        if !socket.isEmpty { words += ["--socket", socket] }
+        return words
+    }
+
+    private mutating func start(_ member: Member, _ words: [String]) throws(CommandFailure) {
+        let daemon = Daemon(folder: folder, name: member.name)
+        guard daemon.process == nil else { return }
+        _ = try daemon.start(words)
+        started.append(daemon)
+    }
+
+    /// Waits until the masters have a leader and every chunk server reports to it.
+    func waitUntilServing() throws(CommandFailure) {
+        let target = try folder.target()
+        let fileSystem = FileSystem(
+            target: target, options: ClientOptions(label: "martlet up", deadline: .seconds(1)))
+        var missing = "no master answers"
+        var isConnected = false
+        while true {
+            if !isConnected {
+                do throws(ClientError) {
+                    try fileSystem.connect()
+                    isConnected = true
+                } catch {
+                    missing = CommandFailure(error).message
+                }
+            }
+            if isConnected {
+                do throws(FileError) {
+                    let status = try fileSystem.status()
+                    guard let lack = lack(status) else { break }
+                    missing = lack
+                } catch {
+                    missing = "the masters have no leader"
+                }
+            }
+            try check(missing)
+            usleep(20_000)
+        }
+        fileSystem.close()
+    }
+
+    /// What is not there yet; nil if all is.
+    private func lack(_ status: CellStatus) -> String? {
+        let up = status.servers.filter(\.isUp).count
+        guard up >= description.chunkServers.count else {
+            return "\(up) of \(description.chunkServers.count) chunk servers answer"
+        }
+        guard status.sets.waiting == 0 else {
+            return "\(status.sets.waiting) of \(status.sets.total) replica sets wait for a member"
+        }
+        return nil
+    }
+
+    /// Fails if a process that was started has ended, or if it is too late.
+    private func check(_ missing: String) throws(CommandFailure) {
+        for daemon in started where daemon.process == nil {
+            throw CommandFailure(
+                .failed, "\(daemon.name) ended while it was starting:\n\(daemon.logTail())")
+        }
+        guard Clock.now < end else {
+            let tails = started.map { $0.logTail(3) }.joined(separator: "\n")
+            throw CommandFailure(.timedOut, "the cell does not serve: \(missing)\n\(tails)")
+        }
+    }
+
+    /// Mounts the cell where cell.json says, unless it is mounted.
+    mutating func startMount() throws(CommandFailure) {
+        guard let mount = description.mount else { return }
+        let daemon = Daemon(folder: folder, name: "mount")
+        let point = MountPoint(mount.path)
+        if daemon.process != nil {
+            guard point.isMartlet else {
+                throw CommandFailure(
+                    .failed,
+                    "the cell's mount runs, but not on \(mount.path): "
+                        + "`martlet down \(folder.path)` first")
+            }
+            return
+        }
+        do throws(MountError) { try point.clearStale() } catch { throw CommandFailure(error) }
+        if point.isMartlet { throw CommandFailure(MountError.alreadyMounted(point.path)) }
+        try LocalFile.makeDirectories(mount.path)
+        var words = ["mount", folder.path, mount.path, "--foreground"]
+        if !mount.options.isEmpty { words += ["-o", mount.options.joined(separator: ",")] }
+        let process = try daemon.start(words)
+        started.append(daemon)
+        while !point.isMartlet {
+            try check("\(mount.path) is not mounted")
+            usleep(5_000)
+        }
+        guard !mount.options.contains("ro") else { return }
+        try probe(point, process)
+    }
+
+    /// Writes a file there and removes it.
+    private func probe(
+        _ point: MountPoint, _ process: ProcessIdentity
+    ) throws(CommandFailure) {
+        let path = "\(point.path)/.martlet-probe-\(process.pid)"
+        while true {
+            let file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+            if file >= 0 {
+                let isWritten = write(file, "x", 1) == 1 && fsync(file) == 0
+                close(file)
+                unlink(path)
+                if isWritten { return }
+            }
+            try check("\(point.path) can't be written: \(CommandFailure.text(of: errno))")
+            usleep(100_000)
+        }
+    }
+
+    /// Ends what was started.
+    func undo() {
+        for daemon in started.reversed() { _ = daemon.stop(patience: .seconds(5)) }
+    }
+}

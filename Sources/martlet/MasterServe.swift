@@ -1,0 +1,67 @@
+// `martlet master serve`: one master process.
+
+import ArgumentParser
+import Base
+import Glibc
+import Logging
+import Master
+import Node
+import Wire
+
+struct MasterCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "master", abstract: "Masters.", subcommands: [MasterServe.self])
+}
+
+struct MasterServe: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve", abstract: "Run a master in the foreground.")
+
+    @Option(help: "Its number, 1 to 65535, unique in the cell.")
+    var id: UInt16
+    @Option(help: "All masters, this one too: ID=HOST:PORT[@SOCKET],…")
+    var peers: String
+    @Option(help: "Copies of all data.")
+    var goal = 3
+    @Option(help: "Owner of the root directory of a new cell: USER:GROUP, as numbers.")
+    var owner = "0:0"
+    @OptionGroup var server: ServeOptions
+
+    func validate() throws {
+        if !(1...Limits.members).contains(goal) {
+            throw ValidationError("--goal must be from 1 to \(Limits.members)")
+        }
+    }
+
+    mutating func run() throws {
+        let masters = try masterAddresses(peers)
+        let id = MasterID(rawValue: self.id)
+        guard masters.contains(where: { $0.id == id }) else {
+            throw CommandFailure(.usage, "--peers does not name master \(id) itself")
+        }
+        let (key, cell) = try server.prepare()
+        let logger = Logger(label: "master-\(id)")
+        let owner = owner.split(separator: ":").compactMap { UInt32($0) }
+        guard owner.count == 2 else { throw CommandFailure(.usage, "--owner must be USER:GROUP") }
+        var random = SystemRandomNumberGenerator()
+        let disk = server.dir + "/disk"
+        try LocalFile.makeDirectories(disk)
+        let configuration = server.configuration(
+            PeerIdentity(cell: cell, role: .master, node: UInt64(self.id)), key, masters,
+            disk: disk)
+        let master = MasterConfiguration(
+            cell: cell, id: id, masters: masters, goal: goal,
+            disk: DiskID(rawValue: random.next()), seed: random.next(),
+            segmentSize: server.segmentBytes, rootUser: owner[0], rootGroup: owner[1])
+        do throws(NodeError) {
+            let running = try MasterServer.start(
+                configuration, master, logger: logger, halted: halt(logger))
+            logger.info("serving", metadata: ["address": "\(running.address.network)"])
+            waitForEndingSignal(logger)
+            running.stop()
+        } catch {
+            logger.critical("\(error)")
+            throw CommandFailure(.failed, "master \(id): \(error)")
+        }
+    }
+}

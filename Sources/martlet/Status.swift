@@ -1,0 +1,132 @@
+// `martlet status`: the leader's view of the cell.
+
+import ArgumentParser
+import Base
+import Client
+import Wire
+
+struct Status: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status", abstract: "Show masters, chunk servers, data and what is missing.")
+
+    @OptionGroup var cell: CellOptions
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    mutating func run() throws {
+        let fileSystem = try cell.connect("status")
+        defer { fileSystem.close() }
+        let status = try attempt("status") { () throws(FileError) in try fileSystem.status() }
+        print(json ? Self.json(status).encoded(indented: true) : Self.text(status))
+    }
+
+    private static func total(
+        _ status: CellStatus, _ value: (DiskReport) -> UInt64
+    ) -> UInt64 {
+        status.servers.flatMap(\.disks).reduce(0) { $0 + value($1) }
+    }
+
+    /// By name, `chunkserver-2` before `chunkserver-10`.
+    private static func sorted(_ servers: [ServerStatus]) -> [ServerStatus] {
+        servers.sorted { ($0.name.count, $0.name) < ($1.name.count, $1.name) }
+    }
+
+    private static func ratio(_ status: CellStatus) -> Double? {
+        let stored = total(status, \.stored)
+        return stored == 0 ? nil : Double(total(status, \.logical)) / Double(stored)
+    }
+
+    private static func text(_ status: CellStatus) -> String {
+        let sets = status.sets
+        let isWell =
+            sets.healthy == sets.total && status.masters.allSatisfy(\.isUp)
+            && status.servers.allSatisfy(\.isUp)
+        var rows = [["MASTER", "ADDRESS", "STATE", "DURABLE"]]
+        for master in status.masters {
+            let state =
+                master.isLeader
+                ? "leader" : !master.isUp ? "down" : master.hasRot ? "damaged" : "up"
+            rows.append(["\(master.id)", master.address.network, state, "\(master.durable)"])
+        }
+        var servers = [["CHUNK SERVER", "ADDRESS", "STATE", "USED", "CAPACITY", "STORED"]]
+        for server in sorted(status.servers) {
+            let failed = server.disks.contains(where: \.hasFailed)
+            servers.append([
+                server.name, server.address.network,
+                !server.isUp ? "down" : failed ? "disk failed" : "up",
+                Amounts.human(server.disks.reduce(0) { $0 + $1.used }),
+                Amounts.human(server.disks.reduce(0) { $0 + $1.capacity }),
+                Amounts.human(server.disks.reduce(0) { $0 + $1.stored }),
+            ])
+        }
+        let ratio = ratio(status).map { Amounts.decimal($0, places: 2) } ?? "-"
+        return """
+            cell \(status.cell): \(isWell ? "well" : "degraded"), goal \(status.goal)
+
+            \(table(rows))
+
+            \(table(servers))
+
+            replica sets  \(sets.total): \(sets.healthy) healthy, \(sets.waiting) waiting for a \
+            member, \(sets.underReplicated) with too few copies
+            content       \(status.files) files, \(status.directories) directories, \
+            \(Amounts.human(status.fileBytes))
+            data          logical \(Amounts.human(total(status, \.logical))), \
+            stored \(Amounts.human(total(status, \.stored))) (all copies), ratio \(ratio)
+            clients       \(status.sessions) sessions
+            """
+    }
+
+    private static func json(_ status: CellStatus) -> JSON {
+        let masters = status.masters.map { master in
+            JSON.object([
+                ("id", .unsigned(UInt64(master.id.rawValue))),
+                ("address", .string(master.address.network)), ("leader", .bool(master.isLeader)),
+                ("up", .bool(master.isUp)), ("rot", .bool(master.hasRot)),
+                ("durable", .unsigned(master.durable.rawValue)),
+            ])
+        }
+        let leader = status.masters.first(where: \.isLeader)
+        let sets = status.sets
+        return .object([
+            ("schema", .integer(1)), ("cell", .string("\(status.cell)")),
+            ("goal", .integer(Int64(status.goal))),
+            ("leader", leader.map { .unsigned(UInt64($0.id.rawValue)) } ?? .null),
+            ("round", .unsigned(status.round)), ("chosen", .unsigned(status.chosen.rawValue)),
+            ("applied", .unsigned(status.applied.rawValue)), ("masters", .array(masters)),
+            ("chunkservers", .array(sorted(status.servers).map { json($0) })),
+            (
+                "sets",
+                .object([
+                    ("total", .unsigned(sets.total)), ("healthy", .unsigned(sets.healthy)),
+                    ("waiting", .unsigned(sets.waiting)),
+                    ("under_replicated", .unsigned(sets.underReplicated)),
+                ])
+            ),
+            ("files", .unsigned(status.files)), ("directories", .unsigned(status.directories)),
+            ("sessions", .unsigned(status.sessions)), ("file_bytes", .unsigned(status.fileBytes)),
+            ("capacity", .unsigned(total(status, \.capacity))),
+            ("used", .unsigned(total(status, \.used))),
+            ("logical", .unsigned(total(status, \.logical))),
+            ("stored", .unsigned(total(status, \.stored))),
+            ("ratio", ratio(status).map { .double($0) } ?? .null),
+        ])
+    }
+
+    private static func json(_ server: ServerStatus) -> JSON {
+        let disks = server.disks.map { disk in
+            JSON.object([
+                ("id", .string("\(disk.disk)")),
+                ("incarnation", .unsigned(disk.incarnation.rawValue)),
+                ("capacity", .unsigned(disk.capacity)), ("used", .unsigned(disk.used)),
+                ("stored", .unsigned(disk.stored)), ("logical", .unsigned(disk.logical)),
+                ("recent_bytes", .unsigned(disk.recentBytes)), ("failed", .bool(disk.hasFailed)),
+            ])
+        }
+        return .object([
+            ("id", .string("\(server.id)")), ("name", .string(server.name)),
+            ("rack", .string(server.rack)), ("address", .string(server.address.network)),
+            ("up", .bool(server.isUp)), ("disks", .array(disks)),
+        ])
+    }
+}

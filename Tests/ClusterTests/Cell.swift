@@ -1,0 +1,187 @@
+// A real cell of a test: real processes in a folder of its own, ended and removed with the test,
+// however that ends.
+//
+// Invariants:
+//  1. The folder names the test process (id and start time); the next run ends what a dead one
+//     left, and nothing else.
+//  2. Every wait has a deadline.
+
+import Base
+import Glibc
+import Testing
+
+final class Cell {
+    /// Short, because the paths of Unix sockets are bounded.
+    static let root = "/tmp/martlet-test"
+    /// The program: MARTLET, or what lies beside the tests.
+    static let program: String = {
+        if let path = getenv("MARTLET") { return String(cString: path) }
+        let own = CommandLine.arguments[0].split(separator: "/").dropLast().joined(separator: "/")
+        return "/\(own)/martlet"
+    }()
+
+    /// The test's folder; the cell is in `cell` below it.
+    let folder: String
+    var path: String { folder + "/cell" }
+    var mount: String { folder + "/mnt" }
+    private var started: [Running] = []
+
+    /// Starts a cell, does `body`, and takes everything away.
+    static func with(
+        _ options: [String] = [], mounted: Bool = true, _ body: (Cell) throws -> Void
+    ) throws {
+        let cell = try Cell()
+        defer { cell.remove() }
+        do {
+            try cell.up(options + (mounted ? ["--mount", cell.mount] : []))
+            try body(cell)
+        } catch {
+            cell.showLogs()
+            throw error
+        }
+    }
+
+    /// A folder without a cell yet.
+    init() throws {
+        mkdir(Self.root, 0o755)
+        _ = Self.removeLeftovers
+        folder = "\(Self.root)/\(getpid())-\(Self.next())"
+        guard mkdir(folder, 0o755) == 0 else { throw TestFailure("\(folder): errno \(errno)") }
+        try writeFile(folder + "/owner", Array("\(getpid()) \(Self.startTime(getpid()))\n".utf8))
+    }
+
+    nonisolated(unsafe) private static var count = 0
+    private static func next() -> Int {
+        count += 1
+        return count
+    }
+
+    /// The start time of a process, in clock ticks; empty if it does not run.
+    static func startTime(_ pid: pid_t) -> String {
+        let fields =
+            readText("/proc/\(pid)/stat").split(separator: ")").last?
+            .split(separator: " ") ?? []
+        return fields.count > 19 && fields[0] != "Z" ? String(fields[19]) : ""
+    }
+
+    // MARK: Commands
+
+    /// Runs martlet for this cell.
+    @discardableResult
+    func martlet(_ words: String..., limit: Double = 120) throws -> Outcome {
+        try run([Self.program] + words, environment: ["MARTLET_CELL": path], limit: limit)
+    }
+
+    /// Runs martlet and hands back how it ended, whatever that is.
+    func attempt(_ words: [String], limit: Double = 60) throws -> Outcome {
+        try start(words).wait(limit: limit)
+    }
+
+    /// Starts martlet in the background.
+    func start(_ words: [String]) throws -> Running {
+        let running = try Running([Self.program] + words, environment: ["MARTLET_CELL": path])
+        started.append(running)
+        return running
+    }
+
+    /// Starts the cell, or whatever of it is not running.
+    func up(_ options: [String] = []) throws {
+        let isNew = access(path + "/cell.json", F_OK) != 0
+        let segment = isNew ? ["--segment-size", "8MiB"] : []
+        try run([Self.program, "up", path] + segment + options, limit: 90)
+    }
+
+    /// The process of a member.
+    func pid(_ name: String) throws -> pid_t {
+        guard
+            let pid = readText("\(path)/pids/\(name)").split(separator: "\n").first
+                .flatMap({ pid_t($0) })
+        else { throw TestFailure("\(name) has no pid file") }
+        return pid
+    }
+
+    /// SIGKILL, and the wait until it is gone.
+    func kill(_ name: String) throws {
+        let pid = try pid(name)
+        let start = Self.startTime(pid)
+        Glibc.kill(pid, SIGKILL)
+        try eventually("\(name) is gone") { Self.startTime(pid) != start || start.isEmpty }
+    }
+
+    /// The member names with a pid file.
+    var members: [String] { names(in: path + "/pids") }
+
+    /// The name of the leading master.
+    func leader() throws -> String {
+        var name = ""
+        try eventually("there is a leader") {
+            let outcome = try attempt(["status", "--json", "--deadline", "5"])
+            guard outcome.status == 0 else { return false }
+            name = "master-\(number("leader", in: outcome.output) ?? 0)"
+            return name != "master-0"
+        }
+        return name
+    }
+
+    // MARK: The end
+
+    /// Prints the ends of the logs.
+    private func showLogs() {
+        for name in names(in: path) where access("\(path)/\(name)/log", F_OK) == 0 {
+            let lines = readText("\(path)/\(name)/log").split(separator: "\n").suffix(8)
+            print(lines.map { "    \(name): \($0)" }.joined(separator: "\n"))
+        }
+    }
+
+    func remove() {
+        for running in started { running.signal(SIGKILL) }
+        for running in started { _ = try? running.wait(limit: 10) }
+        Self.remove(folder)
+    }
+
+    private static func remove(_ folder: String) {
+        for line in readText("/proc/self/mountinfo").split(separator: "\n").reversed() {
+            let fields = line.split(separator: " ")
+            if fields.count > 4, fields[4].hasPrefix(folder + "/") {
+                umount2(String(fields[4]), Int32(MNT_DETACH))
+            }
+        }
+        for name in names(in: folder) where access("\(folder)/\(name)/cell.json", F_OK) == 0 {
+            _ = try? run(
+                [program, "down", "\(folder)/\(name)", "--destroy", "--patience", "5"], limit: 60)
+        }
+        _ = try? run(["rm", "-rf", "--one-file-system", folder], limit: 60)
+    }
+
+    /// Ends what earlier runs left whose process is gone.
+    private static let removeLeftovers: Void = {
+        for name in names(in: root) {
+            let folder = "\(root)/\(name)"
+            let words = readText(folder + "/owner").split(whereSeparator: {
+                $0 == " " || $0 == "\n"
+            })
+            guard words.count == 2, let pid = pid_t(words[0]) else { continue }
+            if startTime(pid) != words[1] { remove(folder) }
+        }
+    }()
+}
+
+/// The names in a directory, sorted.
+func names(in path: String) -> [String] {
+    guard let directory = opendir(path) else { return [] }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+        let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+        }
+        if name != ".", name != ".." { names.append(name) }
+    }
+    return names.sorted()
+}
+
+/// The number after `"field": ` in JSON.
+func number(_ field: String, in json: String) -> Double? {
+    guard let range = json.firstRange(of: "\"\(field)\": ") else { return nil }
+    return Double(json[range.upperBound...].prefix { $0.isNumber || $0 == "." })
+}

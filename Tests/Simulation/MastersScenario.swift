@@ -1,0 +1,268 @@
+// Scenario "masters": three or five masters and their clients under chaos, then calm, then a loss
+// of power everywhere. Its checks are in MasterPromises and MetadataCheck, and here:
+//
+//  liveness     in calm a leader answers, and nothing a client asked stays open
+//  agreement    masters that applied the same slots have the same state; in the end all have
+//  durability   after the loss of power every chosen slot is there again
+//  halt         no master stops by itself but for a broken disk
+
+import Base
+import Consensus
+import Master
+import Namespace
+import Node
+import Store
+import Wire
+
+/// The scenario; see the head of the file.
+final class MastersScenario: Scenario, WorldObserver {
+    private static let cell = CellID(high: 0xA1, low: 0xB2)
+    let world: World
+    private let chaos: Chaos
+    private let history = MetadataHistory()
+    private var clients: [MetadataClient] = []
+    private let ids: [MasterID]
+    private let logs: [LogConfiguration]
+    private var random: SeededRandom
+    private var promises: [MasterPromises]
+    /// The hash of every slot that was chosen anywhere.
+    private var chosen: [EntryHash] = []
+    private var checkedRuns: [UInt32]
+    private var digests: [Slot: Digest] = [:]
+    private var lastDigest: [Slot]
+    private var leaders: [Ballot] = []
+    private var reached: Set<String> = []
+
+    init(random: inout SeededRandom) {
+        let count = random.chance(2, of: 3) ? 3 : 5
+        let ids = (1...count).map { MasterID(rawValue: UInt16($0)) }
+        let addresses = ids.map {
+            MasterAddress(id: $0, address: PeerAddress(network: "m\($0)", socket: "", machine: ""))
+        }
+        let segment = [64 << 10, 256 << 10, 1 << 20][random.below(3)]
+        let drift = [0, 0, 1_000, 10_000][random.below(4)]
+        var nodes: [SimNode] = []
+        var logs: [LogConfiguration] = []
+        for (place, id) in ids.enumerated() {
+            let disk = DiskID(rawValue: UInt64(100 + place))
+            logs.append(
+                LogConfiguration(
+                    cell: Self.cell, owner: .master(id), disk: disk, segmentSize: segment))
+            nodes.append(
+                SimNode(
+                    place: place, name: "master-\(id)", peer: .master(id), capacity: 64 << 20,
+                    drift: drift, random: &random
+                ) { node in
+                    MasterCore(
+                        MasterConfiguration(
+                            cell: Self.cell, id: id, masters: addresses, goal: 3, disk: disk,
+                            seed: UInt64(node.run) << 8 | UInt64(place), segmentSize: segment))
+                })
+        }
+        self.ids = ids
+        self.logs = logs
+        world = World(nodes: nodes, clients: 1 + random.below(4), random: &random)
+        var swarm = Swarm(random: &random, allowed: FaultKind.allCases)
+        if swarm.kinds.contains(.rot) {
+            swarm.rotting = (0..<(count - 1) / 2).map { _ in random.below(count) }
+            swarm.rotBudget = 1 + random.below(2)
+        }
+        chaos = Chaos(world: world, swarm: swarm, random: &random)
+        promises = Array(repeating: MasterPromises(), count: count)
+        checkedRuns = Array(repeating: 0, count: count)
+        lastDigest = Array(repeating: .none, count: count)
+        self.random = random.fork()
+        for number in 0..<world.clients {
+            clients.append(
+                MetadataClient(
+                    number: number, world: world, masters: count, history: history,
+                    random: &random))
+        }
+        for client in clients {
+            client.chosen = { [unowned self] in Slot(rawValue: UInt64(self.chosen.count)) }
+        }
+        world.observer = self
+        world.describeFrame = Self.describe
+    }
+
+    var probes: [String] { reached.sorted() }
+
+    func run() {
+        for node in world.nodes { world.start(node) }
+        for client in clients { client.start() }
+        world.run(until: Instant(nanoseconds: 1_200_000_000))
+        let end = world.now + .seconds(4)
+        chaos.begin(until: end)
+        world.run(until: end)
+        chaos.calm()
+        for client in clients { client.isStopping = true }
+        settle("calm")
+        checkHistory()
+        guard world.failure == nil else { return }
+        for node in world.nodes { world.crash(node, power: true) }
+        for node in world.nodes { world.start(node) }
+        settle("after the power cut")
+        checkHistory()
+    }
+
+    /// Lets everything come right, within a bound of virtual time.
+    private func settle(_ when: String) {
+        let deadline = world.now + .seconds(15)
+        while world.failure == nil, !isSettled {
+            guard world.now < deadline else {
+                let states = world.nodes.map { node -> String in
+                    guard let core = node.core as? MasterCore else { return "\(node.name) down" }
+                    return "\(node.name) applied \(core.applied) leads \(core.isLeading) "
+                        + "rot \(core.isDamaged)"
+                }
+                let open = clients.filter { !$0.isIdle }.map(\.firstOutstanding)
+                return world.fail("liveness", "\(when): \(states); open: \(open)")
+            }
+            world.run(until: world.now + .milliseconds(100))
+        }
+    }
+
+    private var isSettled: Bool {
+        guard clients.allSatisfy(\.isIdle) else { return false }
+        let cores = world.nodes.compactMap { $0.core as? MasterCore }
+        let last = Slot(rawValue: UInt64(chosen.count))
+        return cores.count == world.nodes.count && cores.contains(where: \.isLeading)
+            && cores.allSatisfy { $0.applied == last || $0.isDamaged }
+            && cores.allSatisfy {
+                $0.isDamaged || $0.stateDigest == cores[0].stateDigest || cores[0].isDamaged
+            }
+    }
+
+    // MARK: Watching
+
+    func fault(_ number: Int) { chaos.perform(number) }
+
+    func halted(_ node: SimNode, _ reason: String) {
+        guard reason.hasPrefix("the log failed: disk") else {
+            return world.fail("halt", "\(node.name): \(reason)")
+        }
+        reached.insert("master-disk-broke")
+        chaos.restart(node)
+    }
+
+    func sends(_ node: SimNode, _ frame: Frame, to peer: Peer) {
+        guard frame.kind == .paxos else { return }
+        let promises = promises[node.place].tell(frame.head)
+        guard promises, random.chance(1, of: 300) else { return }
+        checkDurable(node, "persist before tell")
+    }
+
+    private func durable(_ node: SimNode) -> DurableMaster? {
+        DurableMaster(
+            disk: node.disk, logs[node.place], id: ids[node.place], members: ids)
+    }
+
+    private func checkDurable(_ node: SimNode, _ check: String) {
+        guard node.disk.damage == 0 else { return }
+        guard let found = durable(node) else {
+            return world.fail(check, "\(node.name): its disk can't be read")
+        }
+        if let forgotten = promises[node.place].forgotten(by: found.paxos) {
+            world.fail(check, "\(node.name) \(forgotten)")
+        }
+    }
+
+    func stepped(_ node: SimNode) {
+        guard let core = node.core as? MasterCore, let paxos = core.paxos else { return }
+        if checkedRuns[node.place] != node.run {
+            checkedRuns[node.place] = node.run
+            if node.run > 1 { reached.insert("master-restarted") }
+            if core.isDamaged { reached.insert("master-rotten") }
+            if node.disk.damage == 0 {
+                if core.isDamaged { world.fail("rot", "\(node.name): damage on a sound disk") }
+                if let forgotten = promises[node.place].forgotten(by: paxos) {
+                    return world.fail("amnesia", "\(node.name) \(forgotten)")
+                }
+            }
+        }
+        checkChosen(node, paxos)
+        if core.isLeading, leaders.last != paxos.promised {
+            guard paxos.promised.node == ids[node.place] else {
+                return world.fail("leader", "\(node.name) leads in \(paxos.promised)")
+            }
+            leaders.append(paxos.promised)
+            if leaders.count > 1 { reached.insert("leader-changed") }
+        }
+        if core.applied > lastDigest[node.place] || core.applied < lastDigest[node.place] {
+            lastDigest[node.place] = core.applied
+            checkState(node, core)
+        }
+    }
+
+    private func checkChosen(_ node: SimNode, _ paxos: PaxosNode) {
+        let known = chosen.count
+        let last = Int(paxos.chosen.rawValue)
+        guard paxos.end >= paxos.chosen else {
+            return world.fail("one value", "\(node.name) chose beyond its log")
+        }
+        if last > known {
+            for slot in known + 1...last {
+                chosen.append(paxos.hash(at: Slot(rawValue: UInt64(slot))))
+            }
+            if random.chance(1, of: 200) { checkMajority(Slot(rawValue: UInt64(last))) }
+        }
+        // Equal hashes mean equal logs up to there.
+        let slot = min(last, chosen.count)
+        if slot > 0, paxos.hash(at: Slot(rawValue: UInt64(slot))) != chosen[slot - 1] {
+            world.fail("one value", "\(node.name) has another entry chosen in slot \(slot)")
+        }
+    }
+
+    private func checkMajority(_ slot: Slot) {
+        let hash = chosen[Int(slot.rawValue) - 1]
+        let holders = world.nodes.filter { node in
+            guard node.disk.damage == 0 else { return true }
+            guard let found = durable(node), found.paxos.end >= slot else { return false }
+            return found.paxos.hash(at: slot) == hash
+        }
+        if 2 * holders.count <= world.nodes.count {
+            world.fail("majority", "slot \(slot) is on the disks of \(holders.map(\.name)) only")
+        }
+    }
+
+    private func checkState(_ node: SimNode, _ core: MasterCore) {
+        let digest = core.stateDigest
+        if let other = digests[core.applied] {
+            if other != digest {
+                world.fail("agreement", "\(node.name) has another state at slot \(core.applied)")
+            }
+        } else {
+            digests[core.applied] = digest
+        }
+    }
+
+    private func checkHistory() {
+        guard world.failure == nil else { return }
+        let last = Slot(rawValue: UInt64(chosen.count))
+        for node in world.nodes {
+            guard let found = durable(node), found.paxos.end >= last,
+                found.paxos.hash(at: last) == chosen.last ?? .none,
+                let bodies = found.log(through: last)
+            else { continue }
+            let replay = MetadataReplay(bodies)
+            if let core = node.core as? MasterCore, core.applied == last,
+                replay.last.digest() != core.stateDigest
+            {
+                return world.fail("agreement", "the replay of slot \(last) is another state")
+            }
+            if let wrong = replay.check(history) { world.fail(wrong.check, wrong.detail) }
+            return
+        }
+        world.fail("durability", "no disk has the chosen log up to \(last)")
+    }
+
+    private static func describe(_ frame: Frame) -> String {
+        var reader = ByteReader(frame.head)
+        switch frame.kind {
+        case .paxos: return (try? PaxosMessage(from: &reader)).map { "\($0)" } ?? "bad paxos"
+        case .metadataRequest: return (try? MetadataRequest(frame)).map { "\($0.body)" } ?? "bad"
+        case .metadataReply: return (try? MetadataReply(frame)).map { "\($0)" } ?? "bad"
+        default: return "\(frame.kind)"
+        }
+    }
+}

@@ -1,0 +1,77 @@
+// Registers: each cell of a file holds the stamp of one write. A read must return the last write
+// that was acknowledged before it, or one that ran beside it. What a primary has answered is
+// committed, so later reads must not go back behind it; a backup may be ahead of its primary in
+// writes that every member has and nobody acknowledged yet.
+
+import Base
+
+/// A place in a file that is written as a whole.
+struct CellPlace: Hashable, Comparable {
+    var chunk: ChunkID
+    var block: UInt16
+    var cell: Int
+    static func < (left: CellPlace, right: CellPlace) -> Bool {
+        (left.chunk, left.block, left.cell) < (right.chunk, right.block, right.cell)
+    }
+}
+
+/// What was written where, and who saw it.
+struct PageCheck {
+    private struct Write {
+        var stamp: UInt64
+        var invoked: Int
+        /// When it was acknowledged, or first answered by a primary; it can't be undone any more.
+        var settled: Int?
+    }
+    private var cells: [CellPlace: [Write]] = [:]
+    private(set) var places: [CellPlace] = []
+    private var clock = 0
+
+    /// The order of all beginnings and ends.
+    mutating func tick() -> Int {
+        clock += 1
+        return clock
+    }
+
+    /// A write of a stamp that was never used before begins.
+    mutating func invoke(_ stamp: UInt64, at cells: [CellPlace]) {
+        let time = tick()
+        for place in cells {
+            if self.cells[place] == nil { places.append(place) }
+            self.cells[place, default: []].append(Write(stamp: stamp, invoked: time))
+        }
+    }
+    /// It is acknowledged.
+    mutating func acknowledge(_ stamp: UInt64, at cells: [CellPlace]) {
+        let time = tick()
+        for place in cells { settle(stamp, place, time) }
+    }
+
+    private mutating func settle(_ stamp: UInt64, _ place: CellPlace, _ time: Int) {
+        guard let index = cells[place]?.firstIndex(where: { $0.stamp == stamp }) else { return }
+        if cells[place]![index].settled == nil { cells[place]![index].settled = time }
+    }
+
+    /// A read that began at `invoked` ends now with this stamp (0: nothing was ever written).
+    /// `settles`: a primary answered it. Says what is wrong with it.
+    mutating func read(
+        _ stamp: UInt64, _ place: CellPlace, invoked: Int, settles: Bool
+    ) -> String? {
+        let writes = cells[place] ?? []
+        // Writes that were settled before the read began hide all that were settled before them.
+        let hiding = writes.filter { $0.settled ?? .max < invoked }
+        if stamp == 0 {
+            guard let hidden = hiding.last else { return nil }
+            return "nothing at \(place), though \(hidden.stamp) is acknowledged"
+        }
+        guard let found = writes.first(where: { $0.stamp == stamp }) else {
+            return "\(stamp) at \(place), which nobody wrote there"
+        }
+        let settled = found.settled ?? .max
+        if let later = hiding.first(where: { $0.stamp != stamp && settled < $0.invoked }) {
+            return "\(stamp) at \(place), though \(later.stamp) was acknowledged after it"
+        }
+        if settles { settle(stamp, place, tick()) }
+        return nil
+    }
+}

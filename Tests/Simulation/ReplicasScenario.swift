@@ -1,0 +1,275 @@
+// Scenario "replicas": chunk servers, one or three masters and clients that write and read, under
+// chaos, then calm, then a loss of power everywhere. Its checks are in PageCheck and
+// ReplicaPromises, and here:
+//
+//  liveness     in calm everything that clients asked is answered
+//  agreement    in the end every member returns the same cells
+//  durability   after the loss of power the same holds again
+//  rot          no damage is reported on a sound disk
+//  halt         no server stops by itself but for a broken disk
+
+import Base
+import ChunkServer
+import Master
+import Node
+import Replication
+import Store
+import Wire
+
+/// The scenario; see the head of the file.
+final class ReplicasScenario: Scenario, WorldObserver {
+    private static let cell = CellID(high: 0xC3, low: 0xD4)
+    let world: World
+    private let chaos: Chaos
+    private let history = DataHistory()
+    private var clients: [DataClient] = []
+    private let masters: Int
+    private let stores: [StoreConfiguration]
+    private var random: SeededRandom
+    private var promises = ReplicaPromises()
+    private var checkedRuns: [UInt32]
+    private var reached: Set<String> = []
+
+    init(random: inout SeededRandom) {
+        masters = random.chance(3, of: 4) ? 1 : 3
+        let goal = random.chance(1, of: 4) ? 2 : 3
+        let servers = goal + random.below(2)
+        let sizes = Sizes(random: &random)
+        var stores: [StoreConfiguration] = []
+        var nodes = Self.masterNodes(masters, goal: goal, sizes, &random)
+        for number in 0..<servers {
+            let (node, store) = Self.chunkServer(
+                number, place: nodes.count, masters: masters, sizes, &random)
+            nodes.append(node)
+            stores.append(store)
+        }
+        self.stores = stores
+        world = World(nodes: nodes, clients: 1 + random.below(3), random: &random)
+        var swarm = Swarm(random: &random, allowed: FaultKind.allCases)
+        if swarm.kinds.contains(.rot) {
+            swarm.rotting = [masters + random.below(servers)]
+            swarm.rotBudget = 1 + random.below(4)
+        }
+        chaos = Chaos(world: world, swarm: swarm, random: &random)
+        checkedRuns = Array(repeating: 0, count: nodes.count)
+        self.random = random.fork()
+        for number in 0..<world.clients {
+            clients.append(
+                DataClient(
+                    number: number, world: world, masters: masters, history: history,
+                    random: &random))
+        }
+        world.observer = self
+        world.describeFrame = Self.describe
+    }
+
+    /// Small constants, mostly: rare things happen often.
+    private struct Sizes {
+        var segment: Int
+        var checkpoint: Int
+        var drift: Int
+
+        init(random: inout SeededRandom) {
+            segment = [256 << 10, 512 << 10, 2 << 20][random.below(3)]
+            checkpoint = [64 << 10, 256 << 10, 1 << 30][random.below(3)]
+            drift = [0, 0, 1_000, 10_000][random.below(4)]
+        }
+    }
+
+    private static func masterNodes(
+        _ count: Int, goal: Int, _ sizes: Sizes, _ random: inout SeededRandom
+    ) -> [SimNode] {
+        let addresses = (1...count).map {
+            MasterAddress(
+                id: MasterID(rawValue: UInt16($0)),
+                address: PeerAddress(network: "m\($0)", socket: "", machine: ""))
+        }
+        return addresses.enumerated().map { place, address in
+            SimNode(
+                place: place, name: "master-\(address.id)", peer: .master(address.id),
+                capacity: 64 << 20, drift: sizes.drift, random: &random
+            ) { node in
+                MasterCore(
+                    MasterConfiguration(
+                        cell: cell, id: address.id, masters: addresses, goal: goal,
+                        disk: DiskID(rawValue: UInt64(900 + place)),
+                        seed: UInt64(node.run) << 8 | UInt64(place), segmentSize: 256 << 10))
+            }
+        }
+    }
+
+    private static func chunkServer(
+        _ number: Int, place: Int, masters: Int, _ sizes: Sizes, _ random: inout SeededRandom
+    ) -> (SimNode, StoreConfiguration) {
+        let id = ServerID(rawValue: UInt64(11 + number))
+        let disk = DiskID(rawValue: UInt64(1 + number))
+        let configuration = ChunkServerConfiguration(
+            cell: cell, server: id, disk: disk, name: "cs\(number)", rack: "",
+            address: PeerAddress(network: "c\(number)", socket: "", machine: "host\(number)"),
+            masters: (1...masters).map { MasterID(rawValue: UInt16($0)) },
+            segmentSize: sizes.segment, checkpointInterval: sizes.checkpoint)
+        let node = SimNode(
+            place: place, name: "server-\(number)", peer: .server(id), capacity: 256 << 20,
+            drift: sizes.drift, random: &random
+        ) { _ in ChunkServerCore(configuration) }
+        let log = LogConfiguration(
+            cell: cell, owner: .server(id), disk: disk, segmentSize: sizes.segment)
+        return (node, StoreConfiguration(log: log, checkpointInterval: sizes.checkpoint))
+    }
+
+    var probes: [String] { reached.sorted() }
+
+    func run() {
+        for node in world.nodes { world.start(node) }
+        for client in clients { client.start() }
+        world.run(until: Instant(nanoseconds: 3_000_000_000))
+        let end = world.now + .seconds(4)
+        chaos.begin(until: end)
+        world.run(until: end)
+        chaos.calm()
+        for client in clients { client.isStopping = true }
+        settle("calm")
+        readEverything("calm")
+        guard world.failure == nil else { return }
+        for node in world.nodes { world.crash(node, power: true) }
+        for node in world.nodes { world.start(node) }
+        settle("after the power cut")
+        readEverything("after the power cut")
+        if history.acknowledged > 20 { reached.insert("many-writes") }
+    }
+
+    private func settle(_ when: String) {
+        let deadline = world.now + .seconds(30)
+        while world.failure == nil, !clients.allSatisfy(\.isIdle) {
+            guard world.now < deadline else {
+                let open = clients.filter { !$0.isIdle }.map(\.firstOpen)
+                return world.fail("liveness", "\(when): open: \(open)")
+            }
+            world.run(until: world.now + .milliseconds(100))
+        }
+    }
+
+    /// Every block from its primary, then from every member. A disk with damage may refuse.
+    private func readEverything(_ when: String) {
+        guard world.failure == nil, let reader = clients.first else { return }
+        for chunk in history.chunks {
+            for block in 0..<UInt16(Cell.blocks) {
+                reader.read(chunk, block, member: nil, isPinned: true)
+            }
+        }
+        settle("reading, \(when)")
+        guard world.failure == nil else { return }
+        for chunk in history.chunks {
+            guard let view = history.views[chunk.set] else { continue }
+            for (index, location) in view.locations.enumerated() {
+                guard let place = world.place(of: .server(location.server)),
+                    world.nodes[place].disk.damage == 0
+                else { continue }
+                for block in 0..<UInt16(Cell.blocks) {
+                    reader.read(chunk, block, member: index, isPinned: true)
+                }
+            }
+        }
+        settle("reading from every member, \(when)")
+    }
+
+    // MARK: Watching
+
+    func fault(_ number: Int) { chaos.perform(number) }
+
+    func halted(_ node: SimNode, _ reason: String) {
+        guard reason.contains("failed: ") && reason.contains("disk(") else {
+            return world.fail("halt", "\(node.name): \(reason)")
+        }
+        reached.insert("disk-broke")
+        chaos.restart(node)
+    }
+
+    func sends(_ node: SimNode, _ frame: Frame, to peer: Peer) {
+        switch frame.kind {
+        case .replication:
+            guard let message = try? ReplicationMessage(head: frame.head, payload: frame.payload)
+            else { return world.fail("coding", "\(node.name) sends what can't be read") }
+            let verdict = promises.tell(message)
+            if let wrong = verdict.wrong {
+                return world.fail(wrong.check, "\(node.name): \(wrong.detail)")
+            }
+            if verdict.promises, random.chance(1, of: 200) {
+                checkDurable(node, "persist before tell")
+            }
+        case .report:
+            guard let report = try? ServerReport(frame) else { return }
+            promises.tell(report)
+        case .orders:
+            guard let orders = try? ServerOrders(frame) else { return }
+            for view in orders.configurations { give(view, by: node) }
+        case .metadataReply:
+            guard let reply = try? MetadataReply(frame) else { return }
+            if case .sets(let views) = reply { for view in views { give(view, by: node) } }
+        case .writeReply:
+            guard let reply = try? WriteReply(frame), reply.status == .done else { return }
+            reached.insert("write-acknowledged")
+        default: break
+        }
+    }
+
+    private func give(_ view: SetView, by node: SimNode) {
+        if let wrong = promises.give(view.configuration) {
+            world.fail("one configuration", "\(node.name): \(wrong)")
+        }
+        if view.configuration.epoch.rawValue > 1 { reached.insert("second-epoch") }
+    }
+
+    private func checkDurable(_ node: SimNode, _ check: String) {
+        let number = node.place - masters
+        guard number >= 0, node.disk.damage == 0 else { return }
+        let found = DurableStore(of: node.disk, stores[number])
+        guard found.isReady else {
+            // Nothing was promised before its first superblock.
+            if promises.names.contains(where: { $0.disk == stores[number].log.disk }) {
+                world.fail(check, "\(node.name): its disk can't be read")
+            }
+            return
+        }
+        if let forgotten = promises.forgotten(by: found.store, disk: stores[number].log.disk) {
+            world.fail(check, "\(node.name): \(forgotten)")
+        }
+    }
+
+    func stepped(_ node: SimNode) {
+        guard checkedRuns[node.place] != node.run else { return }
+        checkedRuns[node.place] = node.run
+        if node.run > 1 {
+            reached.insert("restarted")
+            checkDurable(node, "amnesia")
+        }
+    }
+
+    private static func describe(_ frame: Frame) -> String {
+        switch frame.kind {
+        case .replication:
+            let message = try? ReplicationMessage(head: frame.head, payload: frame.payload)
+            return message.map { "set \($0.set) epoch \($0.epoch) \($0.body.summary)" } ?? "bad"
+        case .metadataRequest: return (try? MetadataRequest(frame)).map { "\($0.body)" } ?? "bad"
+        case .metadataReply: return (try? MetadataReply(frame)).map { "\($0)" } ?? "bad"
+        case .writeReply: return (try? WriteReply(frame)).map { "\($0)" } ?? "bad"
+        case .readReply: return (try? ReadReply(frame)).map { "read: \($0.status)" } ?? "bad"
+        case .report:
+            return (try? ServerReport(frame)).map { "report of \($0.sets)" } ?? "bad"
+        case .orders: return (try? ServerOrders(frame)).map { "orders \($0)" } ?? "bad"
+        default: return "\(frame.kind)"
+        }
+    }
+}
+
+extension ReplicationBody {
+    fileprivate var summary: String {
+        switch self {
+        case .prepare(let committed, let record):
+            "prepare \(record.number) of epoch \(record.epoch), committed \(committed)"
+        case .fetched(let number, let result):
+            if case .record = result { "fetched \(number)" } else { "fetched \(number) \(result)" }
+        default: "\(self)"
+        }
+    }
+}

@@ -1,0 +1,173 @@
+// Random values of everything that messages are made of.
+
+import Base
+import Wire
+
+/// Random values of everything that messages are made of.
+struct Samples {
+    var random: SeededRandom
+
+    init(seed: UInt64) { random = SeededRandom(seed: seed) }
+
+    mutating func number<Value: FixedWidthInteger & UnsignedInteger>() -> Value {
+        // Small values, and those with all bits in use.
+        random.chance(1, of: 3) ? Value(random.below(4)) : .random(in: 0 ... .max, using: &random)
+    }
+    mutating func name<Name: Identifier>() -> Name { Name(rawValue: number()) }
+    mutating func flag() -> Bool { random.chance(1, of: 2) }
+    mutating func bytes(_ bound: Int = 40) -> [UInt8] {
+        (0..<random.below(bound + 1)).map { _ in number() }
+    }
+    mutating func text() -> String {
+        String((0..<random.below(12)).map { _ in random.chance(1, of: 5) ? "ü" : "x" })
+    }
+    mutating func list<Item>(_ bound: Int = 4, _ each: (inout Samples) -> Item) -> [Item] {
+        (0..<random.below(bound + 1)).map { _ in each(&self) }
+    }
+    mutating func time() -> Timestamp {
+        Timestamp(nanoseconds: .random(in: .min ... .max, using: &random))
+    }
+    mutating func chunk() -> ChunkID {
+        ChunkID(inode: name(), index: number(), version: number())
+    }
+    mutating func digest() -> Digest { Digest(sha256: bytes()) }
+    mutating func nonce() -> [UInt8] { (0..<32).map { _ in number() } }
+    mutating func cell() -> CellID { CellID(high: number(), low: number()) }
+    mutating func address() -> PeerAddress {
+        PeerAddress(network: text(), socket: text(), machine: text())
+    }
+
+    mutating func attributes() -> Attributes {
+        Attributes(
+            inode: name(), kind: FileKind.allCases[random.below(FileKind.allCases.count)],
+            mode: number(), links: number(), user: number(), group: number(), device: number(),
+            size: number(), accessed: time(), modified: time(), changed: time())
+    }
+    mutating func changes() -> AttributeChanges {
+        var changes = AttributeChanges()
+        if flag() { changes.mode = number() }
+        if flag() { changes.user = number() }
+        if flag() { changes.group = number() }
+        if flag() { changes.accessed = flag() ? .now : .at(time()) }
+        if flag() { changes.modified = flag() ? .now : .at(time()) }
+        return changes
+    }
+    mutating func entry() -> DirectoryEntry {
+        DirectoryEntry(
+            cookie: number(), name: bytes(255), inode: name(), kind: .file,
+            attributes: flag() ? attributes() : nil)
+    }
+    mutating func configuration() -> SetConfiguration {
+        var members = list(Limits.members - 1) { $0.name() as DiskID }
+        members.append(name())
+        return SetConfiguration(
+            set: name(), epoch: name(), primary: members[random.below(members.count)],
+            members: members)
+    }
+    mutating func view() -> SetView {
+        SetView(
+            configuration: configuration(),
+            locations: list {
+                DiskLocation(
+                    disk: $0.name(), server: $0.name(), address: $0.address(), isUp: $0.flag())
+            })
+    }
+    mutating func cuts() -> [Cut] {
+        list(Limits.cuts) { Cut(truncation: $0.number(), size: $0.number()) }
+    }
+    mutating func layout() -> Layout {
+        Layout(
+            inode: name(), truncation: number(), cuts: cuts(),
+            chunks: list { LayoutChunk(chunk: $0.chunk(), set: $0.name()) },
+            sets: list { $0.view() })
+    }
+    mutating func extent() -> Extent {
+        let start = random.below(Limits.block)
+        let length = 1 + random.below(min(Limits.block - start, 9_000))
+        let isRaw = flag()
+        let payload = (0..<(isRaw ? length : 1 + random.below(200))).map { _ in number() as UInt8 }
+        return Extent(
+            chunk: chunk(), block: UInt16(random.below(Limits.blocksPerChunk)),
+            start: UInt32(start), length: UInt32(length), codec: isRaw ? .raw : .lz4,
+            stored: Checksum(of: payload),
+            pages: (0..<Extent.pageCount(start: UInt32(start), length: UInt32(length))).map { _ in
+                number()
+            }, fileEnd: number(), modified: time(), payload: payload[...])
+    }
+    mutating func context() -> ChunkContext {
+        var context = ChunkContext(
+            set: name(), epoch: name(), session: name(), truncation: number(), cuts: cuts())
+        context.token = bytes(64)
+        context.sessionEpoch = number()
+        return context
+    }
+    mutating func disk() -> DiskReport {
+        DiskReport(
+            disk: name(), incarnation: name(), capacity: number(), used: number(),
+            stored: number(), logical: number(), recentBytes: number(), hasFailed: flag())
+    }
+}
+
+// Metadata messages: every case of every kind.
+extension Samples {
+    mutating func queries() -> [MetadataQuery] {
+        [
+            .lookup(parent: name(), name: bytes()), .attributes(name()), .readLink(name()),
+            .readDirectory(name(), after: number(), limit: number(), withAttributes: flag()),
+            .extendedAttribute(name(), name: bytes()), .extendedAttributes(name()),
+            .layout(name(), first: number(), count: number()), .open(name()), .close(name()),
+            .sets(list { $0.name() }), .statistics, .status,
+        ]
+    }
+    mutating func metadataChanges() -> [MetadataChange] {
+        [
+            .create(
+                parent: name(), name: bytes(), kind: .symlink, mode: number(), user: number(),
+                group: number(), device: number(), target: bytes(), open: flag()),
+            .link(name(), parent: name(), name: bytes()),
+            .unlink(parent: name(), name: bytes()),
+            .removeDirectory(parent: name(), name: bytes()),
+            .rename(
+                parent: name(), name: bytes(), newParent: name(), newName: bytes(),
+                flags: RenameFlags(rawValue: number())),
+            .setAttributes(name(), changes()), .truncate(name(), size: number()),
+            .extend(name(), end: number(), truncation: number(), modified: time()),
+            .allocate(name(), first: number(), count: number()),
+            .setExtendedAttribute(
+                name(), name: bytes(), value: bytes(), flags: ExtendedFlags(rawValue: number())),
+            .removeExtendedAttribute(name(), name: bytes()),
+            .openSession(nonce: number(), label: text()), .renewSession,
+            .releaseOrphans(list { $0.name() }), .closeSession,
+        ]
+    }
+    mutating func replies() -> [MetadataReply] {
+        let errors = FileError.allCases
+        return [
+            .failed(errors[random.below(errors.count)]), .notLeader(flag() ? name() : nil),
+            .retry, .sessionDead, .forgotten, .done, .entry(attributes()),
+            .created(attributes(), layout()), .opened(attributes(), layout()), .layout(layout()),
+            .outdated(attributes(), layout()), .bytes(bytes()), .names(list { $0.bytes() }),
+            .directory(list { $0.entry() }, atEnd: flag()), .sets(list { $0.view() }),
+            .statistics(CellStatistics(capacity: number(), free: number(), files: number())),
+            .session(name(), time: time()), .orphans(list { $0.name() }, time: time()),
+            .status(status()),
+        ]
+    }
+    mutating func status() -> CellStatus {
+        CellStatus(
+            cell: cell(), goal: number(), round: number(), chosen: name(), applied: name(),
+            masters: list {
+                MasterStatus(
+                    id: $0.name(), address: $0.address(), isLeader: $0.flag(), isUp: $0.flag(),
+                    hasRot: $0.flag(), durable: $0.name())
+            },
+            servers: list {
+                ServerStatus(
+                    id: $0.name(), name: $0.text(), rack: $0.text(), address: $0.address(),
+                    isUp: $0.flag(), disks: $0.list { $0.disk() })
+            },
+            sets: SetCounts(
+                total: number(), healthy: number(), waiting: number(), underReplicated: number()),
+            files: number(), directories: number(), sessions: number(), fileBytes: number())
+    }
+}
