@@ -39,7 +39,8 @@ extension ChunkServerCore {
         }
         return RestoredReplica(
             starts: store.history(set), prepared: store.lastPrepared(set),
-            committed: store.committed(set), damaged: damaged)
+            committed: store.committed(set), damaged: damaged,
+            recordEpoch: store.recordEpoch(set))
     }
     /// Damaged records of one set that are fetched in one run; the rest after the next start.
     private static var damagedRecords: Int { 1 << 16 }

@@ -136,7 +136,8 @@ package struct MasterCore: NodeCore, Sendable {
             carryOut(log.completed(operation, result, now: time.now))
         case .frame(let peer, let frame): receive(frame, from: peer)
         case .disconnected(.client(let connection)): lead?.forget(connection)
-        case .disconnected: break
+        case .disconnected(.server(let server)): lead?.lose(server, at: time.now)
+        case .disconnected(.master): break
         }
     }
 

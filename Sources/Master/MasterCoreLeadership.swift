@@ -133,6 +133,15 @@ struct Leadership: Sendable {
         queries.removeAll { $0.address.peer == .client(connection) }
     }
 
+    /// A server whose connection broke counts as down until it reports again, so that no new file
+    /// is placed on a server that was just killed.
+    mutating func lose(_ server: ServerID, at now: Instant) {
+        guard self.server(server)?.heard != nil else { return }
+        let silent = now.nanoseconds - Limits.serverSilence.nanoseconds
+        update(server) { $0.heard = Instant(nanoseconds: silent) }
+        isDirty = true
+    }
+
     mutating func readsReady(_ tag: PaxosTag) {
         guard let index = reads.firstIndex(where: { $0.tag == tag }) else { return }
         reads[index].isReady = true

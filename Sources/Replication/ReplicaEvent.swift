@@ -6,6 +6,9 @@ package import Base
 package struct RestoredReplica: Hashable, Sendable {
     /// The epoch starts that are durable, by ascending epoch; empty for a set that is new here.
     package var starts: [EpochStart]
+    /// The highest epoch of those records; above the last start's only where damage took that
+    /// epoch's start from the disk.
+    package var recordEpoch: Epoch
     /// The last record that was on the disk and is alive, damaged or not.
     package var prepared: RecordNumber
     /// The last record known to be committed.
@@ -16,9 +19,10 @@ package struct RestoredReplica: Hashable, Sendable {
     /// All fields at once.
     package init(
         starts: [EpochStart], prepared: RecordNumber, committed: RecordNumber,
-        damaged: [RecordNumber]
+        damaged: [RecordNumber], recordEpoch: Epoch = .none
     ) {
         self.starts = starts
+        self.recordEpoch = recordEpoch
         self.prepared = prepared
         self.committed = committed
         self.damaged = damaged

@@ -58,6 +58,8 @@ package struct SetReplica: Sendable {
     let incarnation: Incarnation
     /// The highest epoch that was durable at the start: it must not act in it (C10).
     let startedIn: Epoch
+    /// A start of an epoch up to this one kills nothing: damage had taken it from this disk.
+    let recordEpoch: Epoch
 
     var phase = Phase.waiting
     /// The highest epoch it heard of; it refuses lower ones (C3).
@@ -114,7 +116,8 @@ package struct SetReplica: Sendable {
         starts = restored.starts
         configuration = restored.starts.last?.configuration
         adopted = configuration?.epoch ?? .none
-        startedIn = adopted
+        recordEpoch = restored.recordEpoch
+        startedIn = max(adopted, recordEpoch)
         promised = adopted
         prepared = restored.prepared
         durable = restored.prepared
@@ -226,7 +229,9 @@ package struct SetReplica: Sendable {
         precondition(start.configuration.epoch > starts.last?.configuration.epoch ?? .none)
         starts.append(start)
         if starts.count > ReplicationMessage.starts { starts.removeFirst() }
-        if start.keepThrough < prepared { truncate(to: start.keepThrough) }
+        if start.keepThrough < prepared, start.configuration.epoch > recordEpoch {
+            truncate(to: start.keepThrough)
+        }
         appended.append((nil, .start(start)))
         unplaced += 1
         effects.append(.appendEpoch(start))

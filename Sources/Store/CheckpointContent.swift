@@ -208,6 +208,7 @@ struct CheckpointContent: Sendable {
             guard record.number > after, record.number <= ledgers[set].last,
                 record.set == ledgers[set].set
             else { throw .invalid(field: "prepared", value: record.number.rawValue) }
+            ledgers[set].recordEpoch = max(ledgers[set].recordEpoch, record.epoch)
             ledgers[set].prepared.append(
                 PreparedRecord(record: record, log: log, place: place))
             book.add(place.segment)
@@ -215,7 +216,11 @@ struct CheckpointContent: Sendable {
             ledgers[set].dropped.append(gone)
             dropped[gone.chunk] = gone.number
         case .hole(let range): ledgers[set].holes.append(range)
-        case .recent(let records): ledgers[set].recent = records
+        case .recent(let records):
+            ledgers[set].recent = records
+            for record in records {
+                ledgers[set].recordEpoch = max(ledgers[set].recordEpoch, record.epoch)
+            }
         case .rotten(let number): ledgers[set].rotten.append(number)
         case .trim(let trim): ledgers[set].trims.append(trim)
         case .log, .segment, .set, .chunk, .extents: break

@@ -81,6 +81,8 @@ package struct DiskStore: Sendable {
     package func epoch(_ set: SetID) -> Epoch { ledger(set)?.epoch ?? .none }
     /// Every epoch start that was adopted, ascending.
     package func history(_ set: SetID) -> [EpochStart] { ledger(set)?.history ?? [] }
+    /// The highest epoch of the records that the start found; see `SetLedger`.
+    package func recordEpoch(_ set: SetID) -> Epoch { ledger(set)?.recordEpoch ?? .none }
     /// The last record in the index.
     package func committed(_ set: SetID) -> RecordNumber { ledger(set)?.committed ?? .none }
     /// The last record that is alive here, damaged or not, durable or on its way.
@@ -148,7 +150,8 @@ package struct DiskStore: Sendable {
             }
             return LogNumber(rawValue: log.nextNumber.rawValue - 1)
         }
-        if start.keepThrough != .none, start.keepThrough < ledgers[index].committed {
+        let isNew = start.configuration.epoch > ledgers[index].recordEpoch
+        if isNew, start.keepThrough != .none, start.keepThrough < ledgers[index].committed {
             throw .committed(through: ledgers[index].committed)
         }
         begin(start, index)

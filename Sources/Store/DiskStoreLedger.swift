@@ -30,6 +30,10 @@ extension DiskStore {
 
     /// Enters an epoch: what it kills is forgotten.
     mutating func begin(_ start: EpochStart, _ index: Int) {
+        if start.configuration.epoch <= ledgers[index].recordEpoch {
+            ledgers[index].history.append(start)
+            return
+        }
         let keep = start.keepThrough
         if keep < ledgers[index].committed { empty(index) }
         let first =
@@ -252,6 +256,7 @@ extension DiskStore {
     ) {
         let index = makeLedger(record.set)
         if ledgers[index].isDead(record.epoch, record.number) { return }
+        ledgers[index].recordEpoch = max(ledgers[index].recordEpoch, record.epoch)
         if record.number <= ledgers[index].last {
             // It was written again, after damage or by a primary that resent it.
             if isIntact { applyRepair(record, entry.number, entry.place, index) }

@@ -29,6 +29,8 @@ package struct SegmentLog: Sendable {
         case readStart(file: UInt32)
         case searchSegment(file: UInt32, offset: Int)
         case scan(offset: Int)
+        /// One page of a read that failed.
+        case salvage(number: Int, page: Int)
         case createSegment(file: UInt32)
         case removeSegment(file: UInt32)
         case group
@@ -263,7 +265,7 @@ package struct SegmentLog: Sendable {
             return []
         case .readSuperblock, .createSuperblock, .writeSuperblock:
             return superblockStep(purpose, result)
-        case .syncSegment, .readStart, .searchSegment, .scan, .readFooter:
+        case .syncSegment, .readStart, .searchSegment, .scan, .salvage, .readFooter:
             return recoveryStep(purpose, result, now: now)
         }
     }

@@ -38,6 +38,17 @@ struct LogRecovery: Sendable {
     /// What was read of the segment's footer.
     var footer: [UInt8] = []
     var arrived: [Int: [UInt8]] = [:]
+    /// Reads that failed and are tried again page by page, by number.
+    var salvages: [Int: Salvage] = [:]
+    var lastSalvage = 0
+
+    /// See `salvages`; what stays unreadable is left as zeros.
+    struct Salvage: Sendable {
+        var purpose: SegmentLog.Purpose
+        var bytes: [UInt8]
+        /// Pages without an answer.
+        var missing: Int
+    }
 }
 
 extension SegmentLog {
@@ -127,14 +138,16 @@ extension SegmentLog {
     ) -> [LogOutput] {
         var bytes: [UInt8] = []
         if case .bytes(let read) = result { bytes = read }
+        if case .failed = result, let reads = salvage(purpose) { return reads }
         switch purpose {
         case .syncSegment:
             if case .failed(let why) = result { return fail(.disk(.segment(0), why)) }
             return synced()
         case .readStart(let file): return identify(file, bytes, now: now)
         case .searchSegment(let file, let offset):
-            if case .failed = result { recovery?.hadReadError = true }
             return search(file, offset: offset, bytes, now: now)
+        case .salvage(let number, let page):
+            return salvaged(number, page: page, bytes, now: now)
         case .readFooter: return footerRead(bytes, now: now)
         case .scan(let offset):
             // A failed or short read is damage like any other (S4).
@@ -144,6 +157,49 @@ extension SegmentLog {
             return scan(now: now)
         default: preconditionFailure("not a step of the start")
         }
+    }
+
+    /// One bad sector fails a whole read: it costs its page only if every page is read by itself.
+    private mutating func salvage(_ purpose: Purpose) -> [LogOutput]? {
+        guard var recovery else { return nil }
+        let file: UInt32
+        let first: Int
+        let length: Int
+        switch purpose {
+        case .searchSegment(let segment, let offset):
+            (file, first, length) = (segment, offset, Limits.diskWrite)
+            recovery.hadReadError = true
+        case .scan(let offset):
+            file = recovery.chain[recovery.index].file
+            (first, length) = (offset, min(Limits.diskWrite, recovery.scanEnd - offset))
+        default: return nil
+        }
+        recovery.lastSalvage += 1
+        let number = recovery.lastSalvage
+        let page = Limits.groupAlignment
+        let pages = Array(stride(from: 0, to: length, by: page))
+        recovery.salvages[number] = LogRecovery.Salvage(
+            purpose: purpose, bytes: [UInt8](repeating: 0, count: length), missing: pages.count)
+        self.recovery = recovery
+        return pages.map { start in
+            .disk(
+                .read(
+                    issue(.salvage(number: number, page: start)), .segment(file),
+                    offset: first + start, length: min(page, length - start)))
+        }
+    }
+
+    private mutating func salvaged(
+        _ number: Int, page: Int, _ bytes: [UInt8], now: Instant
+    ) -> [LogOutput] {
+        guard var salvage = recovery?.salvages.removeValue(forKey: number) else { return [] }
+        salvage.bytes.replaceSubrange(page..<page + bytes.count, with: bytes)
+        salvage.missing -= 1
+        if salvage.missing == 0 {
+            return recoveryStep(salvage.purpose, .bytes(salvage.bytes), now: now)
+        }
+        recovery?.salvages[number] = salvage
+        return []
     }
 
     private mutating func synced() -> [LogOutput] {

@@ -101,6 +101,9 @@ struct SetLedger: Sendable {
     var holes: [ClosedRange<RecordNumber>] = []
     /// Numbers of records whose bytes are damaged, ascending.
     var rotten: [RecordNumber] = []
+    /// The highest epoch of the records that a start found; above `epoch` only where damage took
+    /// an epoch's start. Such a start, when it comes again, kills none of them.
+    var recordEpoch = Epoch.none
     /// Records after `last` may have been lost here.
     var isTailUnknown = false
     var usage = StoreUsage()

@@ -13,7 +13,7 @@ struct Main {
         let name = CommandLine.arguments.first.map { lastComponent(of: $0) } ?? "martlet"
         let arguments = Array(CommandLine.arguments.dropFirst())
         if name == "mount.martlet" {
-            run(as: { MountHelper.run(arguments) })
+            run(as: { SystemMount.run(arguments) })
         }
         if let unknown = NearestName.unknownCommand(in: arguments, of: Martlet.self) {
             run(as: { () throws(CommandFailure) in throw CommandFailure(.usage, unknown) })

@@ -155,7 +155,7 @@ struct Unmount: ParsableCommand {
 }
 
 /// `mount.martlet SPEC DIR [-sfnv] [-o OPTIONS]`, as mount(8) calls it, with mount(8)'s exit codes.
-enum MountHelper {
+enum SystemMount {
     static func run(_ arguments: [String]) {
         var words: [String] = []
         var options: [String] = []

@@ -157,7 +157,7 @@ final class Tally: Sendable {
         let moved = counts.bytesDone - counts.bytesSkipped
         if options.json {
             print(json(counts, seconds).encoded(indented: true))
-        } else if !options.quiet {
+        } else if !options.quiet, counts.done > 0 {
             let rate = UInt64(Double(moved) / max(seconds, 0.001))
             print(
                 "\(verb) \(counts.files) files, \(counts.directories) directories, "

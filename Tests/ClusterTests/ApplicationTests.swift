@@ -55,7 +55,7 @@ import Testing
     func posix() throws {
         try Cell.with { cell in
             let script = """
-                import errno, mmap, os, sys
+                errno, mmap, os, sys = map(__import__, ['errno', 'mmap', 'os', 'sys'])
                 os.chdir(sys.argv[1])
                 def fails(code, call, *arguments):
                     try: call(*arguments)

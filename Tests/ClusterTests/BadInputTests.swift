@@ -79,7 +79,8 @@ import Testing
             let port = Int(firstNumber("127.0.0.1:", in: description))
             let squatter = try Running([
                 "python3", "-c",
-                "import socket, time; s = socket.create_server(('127.0.0.1', \(port))); time.sleep(60)",
+                "import socket, time; s = socket.create_server(('127.0.0.1', \(port))); "
+                    + "time.sleep(60)",
             ])
             defer { squatter.signal(SIGKILL) }
             usleep(300_000)

@@ -117,7 +117,7 @@ final class Cell {
         try eventually("there is a leader") {
             let outcome = try attempt(["status", "--json", "--deadline", "5"])
             guard outcome.status == 0 else { return false }
-            name = "master-\(number("leader", in: outcome.output) ?? 0)"
+            name = "master-\(Int(number("leader", in: outcome.output) ?? 0))"
             return name != "master-0"
         }
         return name

@@ -48,6 +48,14 @@ final class Running {
         pid = child
     }
 
+    /// A process that nobody waits for any more is ended.
+    deinit {
+        if isRunning {
+            kill(-pid, SIGKILL)
+            while isRunning { usleep(1_000) }
+        }
+    }
+
     private static func variables(_ changes: [String: String]) -> [String] {
         var all: [String] = []
         var pointer = environ

@@ -49,7 +49,8 @@ package struct Swarm: Sendable {
         if random.chance(1, of: 2) { nature.loss = [2, 10, 50, 200][random.below(4)] }
         if random.chance(1, of: 2) { nature.doubles = [10, 100, 400][random.below(3)] }
         if random.chance(1, of: 2) { nature.spikes = [5, 50, 200][random.below(3)] }
-        nature.spike = .milliseconds([5, 50, 400][random.below(3)])
+        nature.spike = .milliseconds([5, 50, 400, 2_000][random.below(4)])
+        nature.lateness = .milliseconds([20, 200, 3_000][random.below(3)])
     }
 }
 

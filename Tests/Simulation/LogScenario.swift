@@ -101,7 +101,7 @@ final class LogScenario: Scenario, WorldObserver, SimClient {
             disk: DiskID(rawValue: 9), segmentSize: sizes[random.below(4)],
             groupBytes: [16 << 10, 64 << 10][random.below(2)])
         let configuration = configuration
-        let capacity = UInt64(configuration.segmentSize * (3 + random.below(60)))
+        let capacity = UInt64(configuration.segmentSize * 400)
         let node = SimNode(
             place: 0, name: "log", peer: .server(ServerID(rawValue: 1)), capacity: capacity,
             drift: 0, random: &random

@@ -5,6 +5,7 @@
 //                        of power takes, at the moment it is sent (by samples)
 //  amnesia               a master that starts again has promised and accepted what it told
 //  one value             a chosen slot has the same hash everywhere, for ever
+//  votes                 a leader calls chosen what a majority accepted in its ballot (M5)
 //  majority              what is chosen is on the disks of a majority (by samples)
 
 import Base

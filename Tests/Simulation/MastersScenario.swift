@@ -173,11 +173,12 @@ final class MastersScenario: Scenario, WorldObserver {
             checkedRuns[node.place] = node.run
             if node.run > 1 { reached.insert("master-restarted") }
             if core.isDamaged { reached.insert("master-rotten") }
-            if node.disk.damage == 0 {
-                if core.isDamaged { world.fail("rot", "\(node.name): damage on a sound disk") }
-                if let forgotten = promises[node.place].forgotten(by: paxos) {
-                    return world.fail("amnesia", "\(node.name) \(forgotten)")
-                }
+            if node.disk.damage == 0, core.isDamaged {
+                world.fail("rot", "\(node.name): damage on a sound disk")
+            }
+            // Damage may take anything, but never unnoticed.
+            if !core.isDamaged, let forgotten = promises[node.place].forgotten(by: paxos) {
+                return world.fail("amnesia", "\(node.name) \(forgotten)")
             }
         }
         checkChosen(node, paxos)
@@ -204,12 +205,28 @@ final class MastersScenario: Scenario, WorldObserver {
             for slot in known + 1...last {
                 chosen.append(paxos.hash(at: Slot(rawValue: UInt64(slot))))
             }
-            if random.chance(1, of: 200) { checkMajority(Slot(rawValue: UInt64(last))) }
+            let slot = Slot(rawValue: UInt64(last))
+            if paxos.accepted.node == ids[node.place] { checkVotes(node, paxos, slot) }
+            if random.chance(1, of: 200) { checkMajority(slot) }
         }
         // Equal hashes mean equal logs up to there.
         let slot = min(last, chosen.count)
         if slot > 0, paxos.hash(at: Slot(rawValue: UInt64(slot))) != chosen[slot - 1] {
             world.fail("one value", "\(node.name) has another entry chosen in slot \(slot)")
+        }
+    }
+
+    /// A leader calls a slot chosen: a majority must have told so in its ballot (M5).
+    private func checkVotes(_ node: SimNode, _ paxos: PaxosNode, _ slot: Slot) {
+        let votes = world.nodes.filter { other in
+            if other.place == node.place { return paxos.durable >= slot }
+            let told = promises[other.place]
+            return told.accepted == paxos.accepted && told.durable >= slot
+        }
+        if 2 * votes.count <= world.nodes.count {
+            world.fail(
+                "votes",
+                "\(node.name) calls \(slot) chosen in \(paxos.accepted) by \(votes.map(\.name))")
         }
     }
 

@@ -25,6 +25,8 @@ package struct NetworkNature: Sendable {
     package var loss = 0
     /// Frames out of 1,000 that come twice (datagram).
     package var doubles = 0
+    /// How late the second one may come.
+    package var lateness = Interval.milliseconds(200)
     /// Frames out of 1,000 that take up to `spike` longer.
     package var spikes = 5
     package var spike = Interval.milliseconds(20)

@@ -74,7 +74,8 @@ extension World {
             of: delivery.frame, from: from, to: to, at: now, ordered: ordered)
         queue.plan(.deliver(delivery), at: time)
         if !ordered, network.random.chance(network.nature.doubles, of: 1_000) {
-            let late = Interval.microseconds(Int64(network.random.below(200_000)))
+            let bound = Int(network.nature.lateness.nanoseconds)
+            let late = Interval(nanoseconds: Int64(network.random.below(bound)))
             queue.plan(.deliver(delivery), at: time + late)
         }
     }

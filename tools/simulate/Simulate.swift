@@ -1,7 +1,9 @@
 // simulate: runs seeds of a scenario, and replays one with its trace.
 //
-//   simulate [--scenario log|masters|replicas] [--seed N] [--count K] [--trace [--from SECONDS]]
+//   simulate [--scenario log|masters|replicas] [--seed N] [--count K] [--quiet] [--stop]
+//            [--trace [--from SECONDS]]
 //
+// --quiet prints failures and sums only; --stop ends with the first failure.
 // Prints a digest of each run's stream of events. A failure prints one block, and the exit code
 // is 1; wrong usage is 2.
 
@@ -17,6 +19,8 @@ struct Arguments {
     var traces = false
     var from = 0.0
     var isQuiet = false
+    /// Ends with the first failure.
+    var stops = false
 
     init?(_ words: [String]) {
         var rest = words[...]
@@ -24,6 +28,7 @@ struct Arguments {
             switch word {
             case "--trace": traces = true
             case "--quiet": isQuiet = true
+            case "--stop": stops = true
             case "--scenario":
                 guard let name = rest.popFirst().flatMap(ScenarioName.init) else { return nil }
                 scenarios = [name]
@@ -65,6 +70,7 @@ private func runAll(_ arguments: Arguments) -> Int32 {
             if result.failure != nil {
                 print(result.report)
                 failures += 1
+                if arguments.stops { return 1 }
             } else if !arguments.isQuiet {
                 print(
                     "\(scenario.rawValue) seed=\(seed) digest=\(String(result.digest, radix: 16))",
