@@ -10,7 +10,7 @@
 //      20     4  bytes of the payload, at most Limits.framePayload
 //      24     4  CRC32C of the head
 //      28     4  CRC32C of bytes 0 ..< 28
-//      32        head: the coded message; then the payload: stored bytes with checksums of their own
+//      32        head: the coded message; then payload: stored bytes with checksums of their own
 //
 // Invariant: no frame is accepted, nor memory set aside for it, before its header proved right.
 

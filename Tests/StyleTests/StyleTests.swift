@@ -198,6 +198,7 @@ func rules() {
 func nothingPublic() {
     expectNone(
         places(Repository.swift) {
-            $0.contains(/^\s*(?:public|open)\s/) || $0.contains(/@testable\simport/)
+            $0.contains(/^\s*(?:public|open)\s+(?:final\s+)?[a-z]+\s/)
+                || $0.contains(/@testable\simport/)
         })
 }

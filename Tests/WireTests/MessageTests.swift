@@ -113,7 +113,7 @@ extension Samples {
         #expect(MetadataReply.failed(.notFound).frame().head == [1, 2, 0])
         var attributes = ByteWriter()
         Attributes(inode: .root, kind: .file, mode: 0).encode(into: &attributes)
-        #expect(attributes.count == 80)
+        #expect(attributes.count == 64)
     }
 
     @Test("A message of another kind, cut short or with a byte too many is refused")
