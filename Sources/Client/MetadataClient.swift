@@ -103,11 +103,11 @@ final class MetadataClient: Sendable {
         }
     }
 
-    /// Sends a question whose answer does not matter, if a leader is connected.
+    /// Sends a question whose answer does not matter, soon, if a leader is connected.
     func post(_ query: MetadataQuery, session: ClientSession) {
         let connection = state.withLock { $0.connections[masters[$0.candidate].id] }
         let request = MetadataRequest(session: session.id, query: query)
-        connection?.start(request.frame(), timeout: Limits.requestTimeout) { _ in }
+        connection?.start(request.frame(), timeout: Limits.requestTimeout, isUrgent: false) { _ in }
     }
 
     /// Makes a change in `session`, or in the one that is alive.

@@ -188,18 +188,18 @@ package struct PaxosNode: Hashable, Sendable {
         _ tag: PaxosTag, now: Instant, _ effects: inout [PaxosEffect]
     ) {
         guard isServing,
-            let nonce = reads.attach(tag, index: acceptor.chosen, now: now)
+            let probe = reads.attach(tag, index: acceptor.chosen, now: now)
         else {
             effects.append(.readFailed(tag))
             return
         }
-        probe(nonce, &effects)
-        effects += reads.takeReady(others: election.othersForQuorum)
+        send(probe, &effects)
+        effects += reads.takeReady()
     }
-    private func probe(_ nonce: UInt64, _ effects: inout [PaxosEffect]) {
+    private func send(_ probe: Probe, _ effects: inout [PaxosEffect]) {
         guard let leader else { return }
-        for follower in leader.followers {
-            effects.append(.send(follower.id, .probe(leader.ballot, nonce: nonce)))
+        for peer in probe.peers {
+            effects.append(.send(peer, .probe(leader.ballot, nonce: probe.nonce)))
         }
     }
 
@@ -219,7 +219,7 @@ package struct PaxosNode: Hashable, Sendable {
         guard verdict.beats else { return }
         beat(now: now, &effects)
         leader?.tick(acceptor, now: now, &effects)
-        if isServing, let nonce = reads.retry(now: now) { probe(nonce, &effects) }
+        if isServing, let probe = reads.retry(now: now) { send(probe, &effects) }
     }
 
     private func beat(now: Instant, _ effects: inout [PaxosEffect]) {
@@ -298,7 +298,7 @@ package struct PaxosNode: Hashable, Sendable {
             leader?.accepted(state, by: from, acceptor, now: now, &effects)
         case .probeAnswer(leader?.ballot, let nonce):
             reads.answered(by: from, nonce: nonce)
-            effects += reads.takeReady(others: election.othersForQuorum)
+            effects += reads.takeReady()
         default: break
         }
     }

@@ -57,7 +57,7 @@ struct FuseRequest {
 
     func reply(_ attributes: Attributes) {
         var status = stat(attributes)
-        fuse_reply_attr(raw, &status, 0)
+        fuse_reply_attr(raw, &status, fuse_entry_param.tick)
     }
 
     func reply(target: [UInt8]) {
@@ -90,10 +90,18 @@ struct FuseRequest {
 }
 
 extension fuse_entry_param {
-    /// Kernel timeouts are zero until there are capabilities (DESIGN 3.5).
+    /// Attributes, and names of directories, last a clock tick of the kernel (1 to 10 ms), which
+    /// rounds up: long enough for the checks of one walk, whose lookups have just fetched them
+    /// (decision 0004).
+    static let tick = 0.000_001
+
+    /// Names of what is no directory are looked up each time, until there are capabilities
+    /// (DESIGN 3.5).
     init(_ attributes: Attributes) {
         self.init()
         ino = attributes.inode.rawValue
+        attr_timeout = Self.tick
+        if attributes.kind == .directory { entry_timeout = Self.tick }
         attr = stat(attributes)
     }
 }

@@ -93,12 +93,12 @@ private func of(_ request: fuse_req_t?) -> FuseOperations {
 
 /// What we want of the kernel. Not wanted: splice (checksums need the bytes), the writeback
 /// cache (size and times are ours), HANDLE_KILLPRIV (the kernel clears set-uid bits), umask
-/// and ACLs of our own.
+/// and ACLs of our own, AUTO_INVAL_DATA (it asks for attributes before each read; an open
+/// drops cached pages anyway).
 private func agree(_ connection: UnsafeMutablePointer<fuse_conn_info>) {
     let wanted: [Int32] = [
         FUSE_CAP_ASYNC_READ, FUSE_CAP_ASYNC_DIO, FUSE_CAP_PARALLEL_DIROPS,
         FUSE_CAP_READDIRPLUS, FUSE_CAP_READDIRPLUS_AUTO, FUSE_CAP_ATOMIC_O_TRUNC,
-        FUSE_CAP_AUTO_INVAL_DATA,
     ]
     let bits = wanted.reduce(0 as UInt32) { $0 | UInt32(bitPattern: $1) }
     connection.pointee.want = connection.pointee.capable & bits

@@ -97,22 +97,25 @@ package final class PeerConnection: LinkOwner, Sendable {
     }
     /// Sends a request; `receive` gets each reply on the event loop (it must not block there)
     /// until `isLast` is true of one, or an error. Where nothing was sent, it gets the error
-    /// at once, on the calling thread. Errors as `call`, but for `cancelled`.
+    /// at once, on the calling thread. What is not `isUrgent` leaves with the next request, or
+    /// 50 ms later. Errors as `call`, but for `cancelled`.
     package func start(
-        _ frame: Frame, timeout: Interval,
+        _ frame: Frame, timeout: Interval, isUrgent: Bool = true,
         isLast: @escaping @Sendable (Frame) -> Bool = { _ in true },
         receive: @escaping @Sendable (Result<Frame, TransportError>) -> Void
     ) {
         let deadline = Waiter<Never>.deadline(in: timeout)
         do throws(TransportError) {
-            _ = try enqueue(frame, .closure(deadline: deadline, isLast: isLast, receive: receive))
+            _ = try enqueue(
+                frame, .closure(deadline: deadline, isLast: isLast, receive: receive),
+                isUrgent: isUrgent)
         } catch {
             receive(.failure(error))
         }
     }
 
     private func enqueue(
-        _ frame: Frame, _ receiver: Receiver
+        _ frame: Frame, _ receiver: Receiver, isUrgent: Bool = true
     ) throws(TransportError) -> UInt64 {
         var frame = frame
         var mustSend = false
@@ -127,8 +130,8 @@ package final class PeerConnection: LinkOwner, Sendable {
             state.receivers[frame.request] = receiver
             state.outbox.append(frame)
             state.outboxBytes += frame.payload.count + frame.head.count
-            mustSend = !state.isSending
-            state.isSending = true
+            mustSend = isUrgent && !state.isSending
+            state.isSending = state.isSending || isUrgent
             if case .closure = receiver, !state.isSweeping {
                 mustSweep = true
                 state.isSweeping = true
@@ -180,6 +183,7 @@ package final class PeerConnection: LinkOwner, Sendable {
             state.isSweeping = goesOn
             return goesOn
         }
+        sendOutbox()
         for receiver in late { deliver(.failure(.timedOut), to: receiver) }
         if goesOn { scheduleSweep() }
     }

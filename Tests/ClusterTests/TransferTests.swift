@@ -10,7 +10,7 @@ import Testing
         try Cell.with { cell in
             let tree = cell.folder + "/tree"
             var maker = TreeMaker(seed: 1, root: tree)
-            try maker.make(files: 3_000, large: 60)
+            try maker.make(files: 3_000, large: 80)
             try run(["cp", "-a", tree, cell.mount + "/copied"])
             try cell.martlet("put", "-r", tree, "/put")
             let second = cell.folder + "/second"

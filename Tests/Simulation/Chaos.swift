@@ -15,6 +15,8 @@ package enum FaultKind: Int, CaseIterable, Sendable {
     case pause
     /// A place is cut off.
     case isolate
+    /// A node is cut off from the other nodes; clients still reach it.
+    case secede
     /// The places fall apart in two halves.
     case halves
     /// One direction of one link is cut.
@@ -173,6 +175,11 @@ package final class Chaos {
         case .isolate:
             let place = random.below(places)
             cut { from, to in from == place || to == place }
+        case .secede:
+            let count = world.nodes.count
+            cut { from, to in
+                (from == node.place && to < count) || (to == node.place && from < count)
+            }
         case .halves:
             let side = (0..<places).map { _ in random.chance(1, of: 2) }
             cut { from, to in side[from] != side[to] }

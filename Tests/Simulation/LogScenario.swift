@@ -2,7 +2,8 @@
 // durable; the node loses power, its disk tears writes, and bytes at rest are damaged.
 //
 // Checks:
-//  acknowledged   a start finds every acknowledged record, or reports it as damaged
+//  acknowledged   a start finds every record that was acknowledged, or found by a start before
+//                 it, or reports it as damaged
 //  content        what a start finds under a number is what was appended under it
 //  order          numbers come once and ascending
 //  rot            nothing counts as damaged on a disk that was not damaged
@@ -207,6 +208,11 @@ final class LogScenario: Scenario, WorldObserver, SimClient {
             return world.fail(
                 "acknowledged",
                 "record \(number) (request \(request)) is \(contents[number] ?? -1)")
+        }
+        // What a start found is believed from now on: it must stay as if it were acknowledged.
+        let known = Set(acknowledged.map(\.number))
+        for record in core.found where !known.contains(record.number.rawValue) {
+            acknowledged.append((record.number.rawValue, contents[record.number.rawValue]!))
         }
     }
 }

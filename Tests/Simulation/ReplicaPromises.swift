@@ -5,6 +5,7 @@
 //                        loss of power takes, at the moment it is sent (by samples)
 //  amnesia               a chunk server that starts again has it
 //  committed             what a primary calls committed was acknowledged by every member (C4, C5)
+//  once                  a client's write that is committed gets no second number (C15)
 //  one primary           one disk speaks as the primary of a set in an epoch (C1)
 //  epochs                no epoch is used that the masters did not give out (C1)
 
@@ -55,6 +56,13 @@ private struct EpochName: Hashable {
     var epoch: Epoch
 }
 
+/// A client's write.
+private struct WriteName: Hashable {
+    var set: SetID
+    var session: SessionID
+    var sequence: RequestNumber
+}
+
 /// What all chunk servers told.
 struct ReplicaPromises {
     /// The highest epoch, and the last record in it, that a replica called durable.
@@ -66,6 +74,7 @@ struct ReplicaPromises {
     }
     private(set) var told: [ReplicaName: Told] = [:]
     private(set) var names: [ReplicaName] = []
+    private var writes: [WriteName: RecordNumber] = [:]
     private var primaries: [EpochName: DiskID] = [:]
     private var given: [SetID: Epoch] = [:]
     private var configurations: [EpochName: SetConfiguration] = [:]
@@ -131,9 +140,23 @@ struct ReplicaPromises {
                 )
             }
             primaries[epoch] = message.sender
+            if case .prepare(_, let record) = message.body, let wrong = note(record) {
+                return (false, wrong)
+            }
             return (false, commit(number, message.set, message.epoch))
         default: return (false, nil)
         }
+    }
+
+    private mutating func note(_ record: Record) -> (check: String, detail: String)? {
+        guard record.session != .none, case .write = record.body else { return nil }
+        let name = WriteName(
+            set: record.set, session: record.session, sequence: record.sequence)
+        defer { writes[name] = record.number }
+        guard let known = writes[name], known != record.number,
+            known <= committed[record.set] ?? .none
+        else { return nil }
+        return ("once", "\(name) is committed as \(known) and comes as \(record.number)")
     }
 
     /// A primary calls a record committed; every other member must have told that it has it.
