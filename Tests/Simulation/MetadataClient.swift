@@ -164,8 +164,11 @@ final class MetadataClient: SimClient {
             outstanding[index].message.firstIncomplete = first
         }
         let item = outstanding[index]
+        // Some questions go astray: who led before must not answer them any more (M10).
+        let isAstray = item.message.number.rawValue == 0 && random.chance(1, of: 4)
         world.send(
-            item.message.frame(request: item.request), fromClient: place, to: target)
+            item.message.frame(request: item.request), fromClient: place,
+            to: isAstray ? random.below(masters) : target)
         let wait = 200 + random.below(600)
         world.plan(
             timer: Int(item.request) << 8 | item.attempt & 0xFF, client: place,
