@@ -37,6 +37,8 @@ package enum Limits {
     package static let setStored: UInt64 = 4 << 30
     /// Chunks after which a set takes no new ones.
     package static let setChunks = 1 << 20
+    /// Sets whose numbers one extend announces.
+    package static let setNumbers = 4_096
     /// Open sets the leader keeps per disk.
     package static let openSetsPerDisk = 4
     /// Records prepared but not committed in one set (C4).
@@ -53,14 +55,21 @@ package enum Limits {
     package static let silentBeacon = Interval.milliseconds(500)
     /// A damaged record is asked for again after this.
     package static let repairRetry = Interval.milliseconds(500)
-    /// Members that do not report within this don't count as live for a read at a backup.
-    package static let reportPatience = Interval.milliseconds(200)
+    /// A primary's lease on its backups, counted from when it asked (C11).
+    package static let lease = Interval.seconds(2)
+    /// What a backup grants, counted from when it was asked: it serves as the primary only after
+    /// that (C11).
+    package static let grant = Interval.seconds(3)
+    /// Without a read for so long a primary lets its lease run out.
+    package static let leaseIdle = Interval.seconds(2)
+    /// A lease is asked for again after this.
+    package static let leaseBeacon = Interval.milliseconds(250)
+    /// A member that owes its primary an answer for so long is said to be silent (C7).
+    package static let memberSilence = Interval.seconds(1)
     /// Records of one set that are loaded, fetched or repaired at once.
     package static let recordLoads = 16
     /// Peers' requests for records of one set that wait for the disk.
     package static let recordFetches = 64
-    /// Reads of one set at a backup that wait for reports.
-    package static let backupReads = 1_024
 
     // Frames
     /// Block bytes in one frame.
@@ -137,6 +146,14 @@ package enum Limits {
     package static let serverSilence = Interval.seconds(2)
     /// A primary tells its backups what is committed at least this often while records are open.
     package static let commitBeacon = Interval.milliseconds(20)
+    /// A member that is down for so long leaves its sets (C7).
+    package static let eviction = Interval.seconds(1)
+    /// After a change of leader, and at its start, the cell gets so long before members leave.
+    package static let evictionGrace = Interval.seconds(10)
+    /// A set gets another member when it lacked one for so long (C19).
+    package static let repairDelay = Interval.seconds(60)
+    /// Learners that one disk feeds or is, at a time (C19).
+    package static let fillsPerDisk = 2
     /// Sets in one report.
     package static let reportedSets = 4_096
 

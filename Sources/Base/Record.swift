@@ -243,20 +243,36 @@ package struct EpochStart: Hashable, Sendable {
     package var configuration: SetConfiguration
     /// Records of earlier epochs with a higher number are dead.
     package var keepThrough: RecordNumber
+    /// This copy started from nothing (C9): every record of an earlier epoch is dead here, and
+    /// what it was given since carries this epoch.
+    package var startsOver: Bool
 
-    /// Both fields at once.
-    package init(configuration: SetConfiguration, keepThrough: RecordNumber) {
+    /// All fields at once.
+    package init(
+        configuration: SetConfiguration, keepThrough: RecordNumber, startsOver: Bool = false
+    ) {
         self.configuration = configuration
         self.keepThrough = keepThrough
+        self.startsOver = startsOver
     }
-    /// Configuration, keepThrough.
+    /// Whether a record is dead because of it.
+    package func kills(_ epoch: Epoch, _ number: RecordNumber) -> Bool {
+        configuration.epoch > epoch && (startsOver || keepThrough < number)
+    }
+    /// As other copies know it.
+    package var shared: EpochStart {
+        EpochStart(configuration: configuration, keepThrough: keepThrough)
+    }
+    /// Configuration, keepThrough, startsOver.
     package func encode(into writer: inout ByteWriter) {
         configuration.encode(into: &writer)
         writer.write(keepThrough)
+        writer.write(startsOver)
     }
     /// Reads what `encode` wrote.
     package init(from reader: inout ByteReader) throws(DecodeError) {
         configuration = try SetConfiguration(from: &reader)
         keepThrough = try reader.read()
+        startsOver = try reader.readBool()
     }
 }

@@ -8,23 +8,29 @@ package struct SetConfiguration: Hashable, Sendable {
     package var primary: DiskID
     /// In ascending order; 1 to `Limits.members`.
     package var members: [DiskID]
+    /// With fewer members than this nothing is written (C5).
+    package var minMembers: UInt8
 
     /// All fields at once.
-    package init(set: SetID, epoch: Epoch, primary: DiskID, members: [DiskID]) {
+    package init(
+        set: SetID, epoch: Epoch, primary: DiskID, members: [DiskID], minMembers: UInt8 = 1
+    ) {
         self.set = set
         self.epoch = epoch
         self.primary = primary
         self.members = members
+        self.minMembers = minMembers
     }
     /// The members but the primary, in ascending order.
     package var backups: [DiskID] { members.filter { $0 != primary } }
 
-    /// Set, epoch, primary, members.
+    /// Set, epoch, primary, members, minMembers.
     package func encode(into writer: inout ByteWriter) {
         writer.write(set)
         writer.write(epoch)
         writer.write(primary)
         writer.writeList(members) { $0.write($1) }
+        writer.write(minMembers)
     }
     /// Reads what `encode` wrote; a primary that is no member is an error.
     package init(from reader: inout ByteReader) throws(DecodeError) {
@@ -34,6 +40,7 @@ package struct SetConfiguration: Hashable, Sendable {
         members = try reader.readList(bound: Limits.members) { (reader) throws(DecodeError) in
             try reader.read(DiskID.self)
         }
+        minMembers = try reader.read()
         guard members.contains(primary) else {
             throw .invalid(field: "primary", value: primary.rawValue)
         }
@@ -105,16 +112,24 @@ package struct SetView: Hashable, Sendable {
     package var configuration: SetConfiguration
     /// One for each member, in the same order.
     package var locations: [DiskLocation]
+    /// What was written to the set and made known with a file's size has numbers up to this: a
+    /// backup that has it committed may answer (DESIGN 3.2, Reads).
+    package var number: RecordNumber
 
-    /// Both fields at once.
-    package init(configuration: SetConfiguration, locations: [DiskLocation]) {
+    /// All fields at once.
+    package init(
+        configuration: SetConfiguration, locations: [DiskLocation],
+        number: RecordNumber = .none
+    ) {
         self.configuration = configuration
         self.locations = locations
+        self.number = number
     }
-    /// Configuration, locations.
+    /// Configuration, locations, number.
     package func encode(into writer: inout ByteWriter) {
         configuration.encode(into: &writer)
         writer.writeList(locations) { $1.encode(into: &$0) }
+        writer.write(number)
     }
     /// Reads what `encode` wrote.
     package init(from reader: inout ByteReader) throws(DecodeError) {
@@ -122,6 +137,29 @@ package struct SetView: Hashable, Sendable {
         locations = try reader.readList(bound: Limits.members) { (reader) throws(DecodeError) in
             try DiskLocation(from: &reader)
         }
+        number = try reader.read()
+    }
+}
+
+/// A record of a set, by its number.
+package struct SetNumber: Hashable, Sendable {
+    package var set: SetID
+    package var number: RecordNumber
+
+    /// Both fields at once.
+    package init(set: SetID, number: RecordNumber) {
+        self.set = set
+        self.number = number
+    }
+    /// Set, number.
+    package func encode(into writer: inout ByteWriter) {
+        writer.write(set)
+        writer.write(number)
+    }
+    /// Reads what `encode` wrote.
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        set = try reader.read()
+        number = try reader.read()
     }
 }
 

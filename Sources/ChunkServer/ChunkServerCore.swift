@@ -210,8 +210,6 @@ enum Waiter: Sendable {
     case trim(CutOrder, set: Int)
     /// A drop by the masters' order.
     case drop(order: UInt64)
-    /// A read at a member that does not serve as the primary waits for the others' reports.
-    case agreement(Asker, ReadRequest, set: Int)
     /// A read waits for the disk.
     case read(ReadUnderWay)
     /// A record for a peer waits for the disk.

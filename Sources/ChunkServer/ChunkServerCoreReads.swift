@@ -1,10 +1,9 @@
 // Reads. Who may answer, and what (DESIGN 3.2, Reads):
 //
-//  primary, serving       its committed state. (In this part without leases: C11 comes with
-//                         failover. Until then only a restart makes a new epoch, and a primary
-//                         that others have left behind hears of it from any of them.)
-//  any member that has    if the request allows it: blocks that no record touches which may be
-//  reconciled             unacknowledged; with undecided records the live members are asked first
+//  primary, serving       its committed state, while its backups' lease holds (C11); a read that
+//                         finds none waits until it is granted
+//  any copy               if the request allows it: what is committed there, when that is all
+//                         that the client can know of (close-to-open)
 //  others                 no one; the client goes elsewhere or waits
 //
 // Invariants:
@@ -57,8 +56,10 @@ extension ChunkServerCore {
     }
 
     /// An index that had to be rebuilt has lost what its checkpoint had replaced (DESIGN 3.1).
-    private func mayServeReads(_ index: Int) -> Bool {
-        sets[index].replica.mayServeReads && !store.wasRebuilt
+    private func mayServeReads(_ index: Int, from number: RecordNumber) -> Bool {
+        let replica = sets[index].replica
+        return replica.mayServeReads(from: number) && !store.wasRebuilt
+            && !store.hasHoles(replica.set)
     }
 
     /// Decides who answers: this member as the primary, as another member, or not.
@@ -74,50 +75,52 @@ extension ChunkServerCore {
                 sets[index].afterTrim.append((asker, request))
                 return logCuts(context, request.chunk, index)
             }
+            guard sets[index].replica.hasLease(now: now) else {
+                return awaitLease(asker, request, index)
+            }
+            sets[index].replica.keepLeaseWanted(now: now)
             return readDisk(
                 ReadUnderWay(
                     asker: asker, request: request, set: index, epoch: epoch,
                     through: committed))
         }
-        if let status = refusal(context, index), !request.allowsBackup {
-            return refuse(asker, status, index)
+        guard let number = request.backupFrom else {
+            return refuse(asker, refusal(context, index) ?? .notServing, index)
         }
-        let adopted = sets[index].replica.adopted
-        guard request.allowsBackup, mayServeReads(index), context.epoch >= adopted else {
-            return refuse(asker, context.epoch < adopted ? .staleEpoch : .notServing, index)
+        guard mayServeReads(index, from: number) else {
+            return refuse(asker, .notServing, index)
         }
         // Only the primary can log a cut.
         if lacksCut { return refuse(asker, .notPrimary, index) }
-        if !isTouched(request, above: committed) {
-            return readDisk(
-                ReadUnderWay(
-                    asker: asker, request: request, set: index, epoch: nil, through: committed))
-        }
-        let tag = newTag(.agreement(asker, request, set: index))
-        step(index, .agree(tag: tag))
-    }
-
-    /// The members have told how far they agree.
-    mutating func finishAgreement(_ tag: UInt64, _ through: RecordNumber?) {
-        guard case .agreement(let asker, let request, let index) = waiters.removeValue(forKey: tag)
-        else { return }
-        guard let through, mayServeReads(index) else {
-            return refuse(asker, .notServing, index)
-        }
-        if isTouched(request, above: through) {
-            // It may be acknowledged or not: only a reconciled primary knows.
-            return refuse(asker, .notServing, index)
-        }
         readDisk(
             ReadUnderWay(
-                asker: asker, request: request, set: index, epoch: nil,
-                through: max(through, sets[index].replica.committed)))
+                asker: asker, request: request, set: index, epoch: nil, through: committed))
     }
 
-    /// Whether a record above `number` changes the blocks.
-    private func isTouched(_ request: ReadRequest, above number: RecordNumber) -> Bool {
-        store.touchesBlock(request.context.set, request.chunk, blocks(of: request), above: number)
+    /// Reads that wait for the lease of their set's primary: on, or away if it took too long.
+    mutating func wakeReads(_ index: Int) {
+        guard !sets[index].afterLease.isEmpty else { return }
+        let hasLease = sets[index].replica.hasLease(now: now)
+        guard hasLease || !sets[index].replica.isServing || sets[index].leasePatience <= now
+        else { return }
+        let reads = sets[index].afterLease
+        sets[index].afterLease = []
+        for read in reads {
+            if hasLease {
+                startRead(read.asker, read.request, index)
+            } else {
+                refuse(read.asker, .notServing, index)
+            }
+        }
     }
+
+    private mutating func awaitLease(_ asker: Asker, _ request: ReadRequest, _ index: Int) {
+        if sets[index].afterLease.isEmpty { sets[index].leasePatience = now + Self.leasePatience }
+        sets[index].afterLease.append((asker, request))
+        step(index, .wantLease)
+    }
+    /// So long a read waits for a lease; then the client looks for another member.
+    private static var leasePatience: Interval { .milliseconds(500) }
 
     /// The blocks that one reply can hold if they are well compressed.
     private func blocks(of request: ReadRequest) -> Range<Int> {
@@ -139,15 +142,20 @@ extension ChunkServerCore {
     /// The bytes are there, or are damaged.
     mutating func finishRead(_ tag: UInt64, _ blocks: [StoredBlock]) {
         guard case .read(let read) = waiters.removeValue(forKey: tag) else { return }
-        let isAllowed: Bool
         if let epoch = read.epoch {
             // Tested after the data was read (C11).
             let replica = sets[read.set].replica
-            isAllowed = replica.isServing && replica.promised == epoch
+            guard replica.isServing, replica.promised == epoch else {
+                return refuse(read.asker, .notServing, read.set)
+            }
+            guard replica.hasLease(now: now) else {
+                return awaitLease(read.asker, read.request, read.set)
+            }
         } else {
-            isAllowed = mayServeReads(read.set)
+            guard mayServeReads(read.set, from: read.request.backupFrom ?? .none) else {
+                return refuse(read.asker, .notServing, read.set)
+            }
         }
-        guard isAllowed else { return refuse(read.asker, .notServing, read.set) }
         reply(read, blocks)
     }
 

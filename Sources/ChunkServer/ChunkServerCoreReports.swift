@@ -181,7 +181,10 @@ extension ChunkServerCore {
             set: replica.set, disk: disk, epoch: replica.adopted, prepared: replica.durable,
             hasRot: replica.hasRot || store.hasRot(replica.set) || store.wasRebuilt,
             isServing: replica.isServing, stored: usage.stored,
-            chunks: usage.chunks)
+            chunks: usage.chunks,
+            learner: replica.learner.map {
+                LearnerReport(disk: $0.disk, isCounted: $0.isCounted, isReady: $0.isReady)
+            }, silent: replica.silent)
     }
 
     private var diskReport: DiskReport {
@@ -211,6 +214,7 @@ extension ChunkServerCore {
         for view in orders.configurations { configure(view, isAnswer: isAnswer) }
         for drop in orders.drops { carryOut(drop) }
         for cut in orders.cuts { carryOut(cut) }
+        for fill in orders.fills { carryOut(fill) }
         if orders.wantsAllSets {
             leader.needsAll = true
             leader.isUrgent = true

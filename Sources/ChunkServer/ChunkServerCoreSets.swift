@@ -17,6 +17,9 @@ struct HostedSet: Sendable {
     var trims: [ChunkID: UInt32] = [:]
     /// Reads that wait for a trim of their chunk.
     var afterTrim: [(asker: Asker, request: ReadRequest)] = []
+    /// Reads that wait for the primary's lease (C11), and until when.
+    var afterLease: [(asker: Asker, request: ReadRequest)] = []
+    var leasePatience = Instant.zero
     /// What it has taken of the credit of other servers.
     var charged: [(server: ServerID, bytes: Int)] = []
     /// When the replica wants to be stepped.
@@ -38,11 +41,15 @@ private struct Standing: Hashable {
     var adopted: Epoch
     var isServing: Bool
     var hasRot: Bool
+    var isLearnerReady: Bool
+    var silent: Int
 
     init(_ replica: SetReplica) {
         adopted = replica.adopted
         isServing = replica.isServing
         hasRot = replica.hasRot
+        isLearnerReady = replica.learner?.isReady ?? false
+        silent = replica.silent.count
     }
 }
 
@@ -63,7 +70,8 @@ extension ChunkServerCore {
         sets.append(
             HostedSet(
                 replica: SetReplica(
-                    set: set, disk: disk, incarnation: incarnation, restored: restored(set))))
+                    set: set, disk: disk, incarnation: incarnation, restored: restored(set),
+                    now: now)))
         places[set] = index
         return index
     }
@@ -80,6 +88,7 @@ extension ChunkServerCore {
         charge(index)
         if Standing(sets[index].replica) != before { leader.isUrgent = true }
         if !sets[index].waiting.isEmpty { drainable.append(index) }
+        wakeReads(index)
     }
 
     /// Counts what the set has on its way to other servers (DESIGN 3.2, Back-pressure).
@@ -118,7 +127,6 @@ extension ChunkServerCore {
         case .load(let number): load(number, index)
         case .answer(let tag, let outcome): finishWrite(tag, outcome)
         case .repaired(let record): repair(record)
-        case .agreed(let tag, let through): finishAgreement(tag, through)
         case .alarm(let text): alarm(text)
         }
     }
@@ -178,18 +186,15 @@ extension ChunkServerCore {
             return
         }
         guard let index = place(of: message) else { return }
-        let isMember =
-            sets[index].replica.configuration?.members.contains(message.sender) ?? true
-        if isMember { sets[index].learn(message.sender, at: server) }
+        sets[index].learn(message.sender, at: server)
         step(index, .message(message))
     }
 
-    /// The set of a message; the query for a new set may come before the masters' order.
+    /// The set of a message; the query for a new set may come before the masters' order, and a
+    /// learner gets none of them.
     private mutating func place(of message: ReplicationMessage) -> Int? {
         if let index = places[message.set] { return index }
-        guard case .query(let configuration, _, _) = message.body,
-            configuration.members.contains(disk)
-        else { return nil }
+        guard case .query = message.body else { return nil }
         return addSet(message.set)
     }
 
@@ -232,5 +237,14 @@ extension ChunkServerCore {
             return
         }
         step(index, .configure(next))
+    }
+
+    /// A disk that is to become a member (C9).
+    mutating func carryOut(_ fill: FillOrder) {
+        guard let index = places[fill.set] else { return }
+        let learner = fill.learner
+        sets[index].learn(learner.disk, at: learner.server)
+        effects.append(.address(learner.server, learner.address))
+        step(index, .fill(fill.epoch, learner: learner.disk))
     }
 }

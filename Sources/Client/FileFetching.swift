@@ -265,7 +265,7 @@ extension DataPath {
                 set: place.set, epoch: view.configuration.epoch, session: node.session.id,
                 truncation: parts.truncation, cuts: parts.cuts),
             chunk: place.chunk, block: first.blockInChunk, count: UInt16(count),
-            allowsBackup: disk != view.configuration.primary)
+            backupFrom: disk == view.configuration.primary ? nil : routes.number(of: place.set))
     }
 }
 

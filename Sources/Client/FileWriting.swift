@@ -212,8 +212,11 @@ extension DataPath {
         }
         defer { node.state.update { $0.isExtending = false } }
         guard let settlement = plan.0 else { return true }
+        // What is settled was acknowledged, so its numbers are among these.
+        let numbers = routes.toAnnounce()
         let change = MetadataChange.extend(
-            node.inode, end: settlement.end, truncation: plan.1, modified: settlement.modified)
+            node.inode, end: settlement.end, truncation: plan.1, modified: settlement.modified,
+            numbers: numbers)
         let reply: MetadataReply
         do throws(FileError) {
             reply = try metadata.change(change, session: node.session, patience)
@@ -228,6 +231,7 @@ extension DataPath {
         }
         switch reply {
         case .entry(let attributes), .opened(let attributes, _):
+            routes.announced(numbers)
             node.change { state in
                 state.adopt(attributes, isOwn: true)
                 state.buffer.settle(settlement, now: BootClock.now())

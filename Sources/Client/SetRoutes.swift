@@ -11,6 +11,11 @@ final class SetRoutes: Sendable {
 
     private struct State {
         var sets: [SetID: SetView] = [:]
+        /// The last record of each set that is known to be committed: what masters announced, and
+        /// what was written here.
+        var numbers: [SetID: RecordNumber] = [:]
+        /// Of these, what was written here and the masters do not know.
+        var unannounced: [SetID: RecordNumber] = [:]
         var suspectUntil: [DiskID: Instant] = [:]
     }
     private let metadata: MetadataClient
@@ -23,9 +28,37 @@ final class SetRoutes: Sendable {
         guard !views.isEmpty else { return }
         state.withLock { state in
             for view in views {
+                let set = view.configuration.set
+                state.numbers[set] = max(state.numbers[set] ?? .none, view.number)
                 let known = state.sets[view.configuration.set]?.configuration.epoch
                 if let known, known > view.configuration.epoch { continue }
                 state.sets[view.configuration.set] = view
+            }
+        }
+    }
+    /// A write of this client is committed.
+    func note(_ set: SetID, _ number: RecordNumber) {
+        state.withLock { state in
+            guard number > state.numbers[set] ?? .none else { return }
+            state.numbers[set] = number
+            state.unannounced[set] = number
+        }
+    }
+    /// A backup may answer this client from here on.
+    func number(of set: SetID) -> RecordNumber { state.withLock { $0.numbers[set] ?? .none } }
+    /// What the next extend tells, by ascending set; see `announced`.
+    func toAnnounce() -> [SetNumber] {
+        state.withLock { state in
+            state.unannounced.sorted { $0.key < $1.key }.prefix(Limits.setNumbers).map {
+                SetNumber(set: $0.key, number: $0.value)
+            }
+        }
+    }
+    /// The masters know these numbers.
+    func announced(_ numbers: [SetNumber]) {
+        state.withLock { state in
+            for known in numbers where state.unannounced[known.set] == known.number {
+                state.unannounced[known.set] = nil
             }
         }
     }

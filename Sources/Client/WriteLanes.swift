@@ -158,7 +158,9 @@ final class WriteLanes: Sendable {
             return wait(request, needsRoute: true)
         }
         switch reply.status {
-        case .done: finish(request, .done)
+        case .done:
+            routes.note(request.key.set, reply.number)
+            finish(request, .done)
         case .outdated: finish(request, .outdated)
         case .noSpace: finish(request, .failed(.noSpace))
         case .fenced:

@@ -40,12 +40,15 @@ package struct MasterConfiguration: Sendable {
     package var rootGroup: UInt32
     /// Of everything random.
     package var seed: UInt64
+    /// A set gets another member when it lacked one for so long (C19).
+    package var repairDelay: Interval
 
     /// Segments of production size and a root directory of root, unless given.
     package init(
         cell: CellID, id: MasterID, masters: [MasterAddress], goal: Int, disk: DiskID,
         seed: UInt64, segmentSize: Int = Limits.segment, rootMode: UInt16 = 0o755,
-        rootUser: UInt32 = 0, rootGroup: UInt32 = 0
+        rootUser: UInt32 = 0, rootGroup: UInt32 = 0,
+        repairDelay: Interval = Limits.repairDelay
     ) {
         precondition((1...Limits.members).contains(goal), "goal out of range")
         self.cell = cell
@@ -58,6 +61,7 @@ package struct MasterConfiguration: Sendable {
         self.rootUser = rootUser
         self.rootGroup = rootGroup
         self.seed = seed
+        self.repairDelay = repairDelay
     }
 }
 

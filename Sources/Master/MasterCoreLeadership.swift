@@ -100,6 +100,8 @@ struct Leadership: Sendable {
     var replicas: [ReplicaKey: ReplicaState] = [:]
     var lastRegistration: Instant
     var sets: SetTable
+    /// Disks that are down, and since when.
+    var downSince: [DiskID: Instant] = [:]
     /// As of the last round.
     var view = ClusterView(servers: [], disks: [], sets: [])
     var ordersDue: [ServerID] = []

@@ -94,6 +94,9 @@ extension MasterCore {
         return sets
     }
 
+    /// With fewer members a set takes no writes (C5).
+    var minMembers: UInt8 { UInt8(min(2, configuration.goal)) }
+
     // MARK: New sets
 
     /// Keeps `Limits.openSetsPerDisk` usable sets on every disk that is up.
@@ -135,7 +138,9 @@ extension MasterCore {
             self.lead?.sets.creating += 1
             report("proposes a set: \(choice.reason)")
             submit(
-                .createSet(members: choice.members, primary: choice.primary), for: .createSet)
+                .createSet(
+                    members: choice.members, primary: choice.primary, minMembers: minMembers),
+                for: .createSet)
         }
     }
 }

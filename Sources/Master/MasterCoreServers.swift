@@ -258,6 +258,7 @@ extension MasterCore {
         orders.cuts = pendingCuts(of: server, limit: Self.cutsPerMessage).map {
             CutOrder(set: $0.set, chunk: $0.chunk, truncation: $0.truncation, from: $0.from)
         }
+        orders.fills = fillOrders(for: server)
         return orders
     }
 

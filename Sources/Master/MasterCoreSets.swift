@@ -2,11 +2,18 @@
 //
 //   a set                                                    the leader
 //   a member restarted, all are up and reported since        proposes the next epoch (C1, C10)
+//   a member is down, or silent for its primary, and         proposes one without it (C7)
+//   enough others are up
+//   it lacks members                                         has one filled (MasterCoreRepair)
+//   its learner is ready                                     proposes an epoch with it (C9)
 //   its members disagree with the log upwards                leaves it alone (frozen)
 //
 // Invariants:
 //  1. One change of a set is on its way at a time; apply checks it again (C1).
-//  2. The new primary is the member without rot with the highest (epoch, prepared).
+//  2. The primary stays while it is up, sound and the same run; else the next is the member
+//     without rot with the highest (epoch, prepared).
+//  3. A set never shrinks below `minMembers`: nothing would be written to it anyway, and every
+//     copy that is away keeps its place (C2).
 
 import Base
 import Consensus
@@ -27,6 +34,10 @@ struct SetState: Sendable {
     var isServing = false
     /// A member is down, has restarted, or did not adopt the epoch yet.
     var isWaiting = true
+    /// It has fewer members than the goal since then.
+    var lacksSince: Instant?
+    /// The disk that its primary is to fill.
+    var fill: DiskID?
 
     var id: SetID { record.configuration.set }
 }
@@ -81,8 +92,10 @@ extension MasterCore {
     mutating func makeRound() {
         lead?.isDirty = false
         watchServers()
+        watchDisks()
         for index in lead?.sets.states.indices ?? 0..<0 { look(at: index) }
         refreshView()
+        repairSets()
         createSets()
         guard let lead, time.now - lead.lastTick >= Self.tickTime else { return }
         self.lead?.lastTick = time.now
@@ -121,15 +134,62 @@ extension MasterCore {
             set.isServing = set.isUsable && isServing
             set.isWaiting = !(isUp && isCurrent && isAdopted && isServing)
         }
-        guard isUp, !isCurrent, replicas.count == disks.count, !state.isFrozen,
-            !state.isChanging
+        guard !state.isFrozen, !state.isChanging else { return }
+        if let left = membersLeft(of: configuration) {
+            propose(left, for: state.record)
+        } else if isUp, !isCurrent {
+            propose(configuration.members, for: state.record)
+        }
+    }
+
+    /// The members without those that must go (C7); nil if none must, or too few would stay.
+    private func membersLeft(of configuration: SetConfiguration) -> [DiskID]? {
+        let primary = replica(configuration.set, configuration.primary)
+        let silent = primary?.epoch == configuration.epoch ? primary?.silent ?? [] : []
+        let left = configuration.members.filter { !isGone($0) && !silent.contains($0) }
+        guard left.count < configuration.members.count,
+            left.count >= Int(configuration.minMembers)
+        else { return nil }
+        return left
+    }
+
+    /// It is down for so long that it leaves its sets.
+    func isGone(_ disk: DiskID) -> Bool {
+        lead?.downSince[disk].map { time.now - $0 >= Limits.eviction } ?? false
+    }
+
+    /// Notes which disks are down. A leader that never heard of a server gives it more time.
+    private mutating func watchDisks() {
+        guard let lead else { return }
+        for disk in namespace.diskRecords {
+            let isKnown = lead.server(disk.server)?.heard != nil
+            let isPatient = !isKnown && time.now - lead.since < Limits.evictionGrace
+            if isUp(disk) || isPatient {
+                self.lead?.downSince[disk.id] = nil
+            } else if lead.downSince[disk.id] == nil {
+                self.lead?.downSince[disk.id] = time.now
+            }
+        }
+    }
+
+    /// Proposes the next epoch; every member must have reported since its start.
+    mutating func propose(_ members: [DiskID], for record: SetRecord) {
+        let old = record.configuration
+        let incarnations = members.compactMap { namespace.disk($0)?.incarnation }
+        let present = members.compactMap { replica(old.set, $0) }
+        guard incarnations.count == members.count, present.count == members.count else { return }
+        let run = zip(old.members, record.incarnations).first { $0.0 == old.primary }?.1
+        let isSameRun = run == namespace.disk(old.primary)?.incarnation
+        let stays = present.contains { $0.disk == old.primary && !$0.hasRot } && isSameRun
+        let candidates = present.filter { old.members.contains($0.disk) }
+        guard let primary = stays ? old.primary : choosePrimary(candidates, old: old.primary)
         else { return }
-        guard let primary = choosePrimary(replicas, old: configuration.primary) else { return }
-        var next = configuration
-        next.epoch = configuration.epoch.next
+        var next = old
+        next.epoch = old.epoch.next
+        next.members = members
         next.primary = primary
-        lead?.sets.update(at: index) { $0.isChanging = true }
-        submit(.changeEpoch(next, incarnations: incarnations), for: .changeEpoch(state.id))
+        lead?.sets.update(old.set) { $0.isChanging = true }
+        submit(.changeEpoch(next, incarnations: incarnations), for: .changeEpoch(old.set))
     }
 
     /// The member without rot that has most; the old primary among equals.

@@ -20,7 +20,7 @@ extension Change {
         case .setAttributes(_, let changes):
             return (changes.mode ?? 0) > 0o7777 ? .invalid : nil
         case .truncate(_, let size): return size > Limits.fileSize ? .tooLarge : nil
-        case .extend(_, let end, _, _): return end > Limits.fileSize ? .tooLarge : nil
+        case .extend(_, let end, _, _, _): return end > Limits.fileSize ? .tooLarge : nil
         case .allocate(_, let first, let sets):
             guard !sets.isEmpty, sets.count <= Limits.chunksPerAllocation else {
                 return .invalid

@@ -38,10 +38,10 @@ package struct Command: Hashable, Sendable {
         /// A chunk server and its disks as they are now. -> done or conflict
         case registerServer(ServerRecord, disks: [DiskRecord])
         /// A new set in epoch 1 on these disks. -> set or conflict
-        case createSet(members: [DiskID], primary: DiskID)
-        /// Compare and set (C1): in force if its epoch follows the present one and its members
-        /// are the present ones; `incarnations` of the members, in their order (C10).
-        /// -> set or conflict
+        case createSet(members: [DiskID], primary: DiskID, minMembers: UInt8 = 1)
+        /// Compare and set (C1): in force if its epoch follows the present one, its primary is
+        /// a present member (C2), and at most one member is new, a learner that has everything
+        /// (C9); `incarnations` of the members, in their order (C10). -> set or conflict
         case changeEpoch(SetConfiguration, incarnations: [Incarnation])
         /// The set takes no new chunks. -> done or conflict
         case setFull(SetID)
@@ -71,8 +71,10 @@ package enum Change: Hashable, Sendable {
     /// Makes the file exactly `size` long. -> opened; or retry while it has too many cuts
     case truncate(InodeID, size: UInt64)
     /// Makes the file at least `end` long, if `truncation` is still its truncation number.
-    /// -> entry or outdated
-    case extend(InodeID, end: UInt64, truncation: UInt32, modified: Timestamp)
+    /// `numbers`: what the writes behind it got in their sets. -> entry or outdated
+    case extend(
+        InodeID, end: UInt64, truncation: UInt32, modified: Timestamp,
+        numbers: [SetNumber] = [])
     /// Gives the chunks from `first` on these places, one each; a chunk that has a place keeps
     /// it. -> layout of that range; or retry if a set can't take it
     case allocate(InodeID, first: UInt32, sets: [SetID])
@@ -194,6 +196,8 @@ package struct SetRecord: Hashable, Sendable, Keyed {
     package var isFull: Bool
     /// Chunks that are placed here or not yet dropped.
     package var chunks: UInt32
+    /// The highest record that a file's size was announced with; see `SetView`.
+    package var number = RecordNumber.none
 
     var key: SetID { configuration.set }
 }

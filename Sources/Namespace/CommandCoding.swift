@@ -44,10 +44,11 @@ extension Command {
             writer.write(5 as UInt8)
             server.encode(into: &writer)
             writer.writeList(disks) { $1.encode(into: &$0) }
-        case .createSet(let members, let primary):
+        case .createSet(let members, let primary, let minMembers):
             writer.write(6 as UInt8)
             writer.writeList(members) { $0.write($1) }
             writer.write(primary)
+            writer.write(minMembers)
         case .changeEpoch(let configuration, let incarnations):
             writer.write(7 as UInt8)
             configuration.encode(into: &writer)
@@ -103,7 +104,9 @@ extension Command {
                     try DiskRecord(from: &reader)
                 })
         case 6:
-            .createSet(members: try reader.readNames(), primary: try reader.read())
+            .createSet(
+                members: try reader.readNames(), primary: try reader.read(),
+                minMembers: try reader.read())
         case 7:
             .changeEpoch(
                 try SetConfiguration(from: &reader), incarnations: try reader.readNames())
@@ -165,12 +168,13 @@ extension Change {
             writer.write(7 as UInt8)
             writer.write(inode)
             writer.write(size)
-        case .extend(let inode, let end, let truncation, let modified):
+        case .extend(let inode, let end, let truncation, let modified, let numbers):
             writer.write(8 as UInt8)
             writer.write(inode)
             writer.write(end)
             writer.write(truncation)
             writer.write(modified)
+            writer.writeList(numbers) { $1.encode(into: &$0) }
         case .allocate(let inode, let first, let sets):
             writer.write(9 as UInt8)
             writer.write(inode)
@@ -225,7 +229,10 @@ extension Change {
         case 8:
             self = .extend(
                 try reader.read(), end: try reader.read(), truncation: try reader.read(),
-                modified: try reader.readTimestamp())
+                modified: try reader.readTimestamp(),
+                numbers: try reader.readList(bound: Limits.setNumbers) {
+                    (reader) throws(DecodeError) in try SetNumber(from: &reader)
+                })
         case 9:
             self = .allocate(
                 try reader.read(), first: try reader.read(), sets: try reader.readNames())

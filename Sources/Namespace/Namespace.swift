@@ -88,7 +88,8 @@ package struct Namespace: Sendable {
             extendSessions()
             return .done
         case .registerServer(let server, let disks): return register(server, disks)
-        case .createSet(let members, let primary): return createSet(members, primary)
+        case .createSet(let members, let primary, let minMembers):
+            return createSet(members, primary, minMembers)
         case .changeEpoch(let configuration, let incarnations):
             return changeEpoch(configuration, incarnations)
         case .setFull(let set):
@@ -117,8 +118,8 @@ package struct Namespace: Sendable {
             return try rename(parent, name, newParent, newName, flags, holders)
         case .setAttributes(let inode, let changes): return try setAttributes(inode, changes)
         case .truncate(let inode, let size): return try truncate(inode, size)
-        case .extend(let inode, let end, let truncation, let modified):
-            return try extend(inode, end, truncation, modified)
+        case .extend(let inode, let end, let truncation, let modified, let numbers):
+            return try extend(inode, end, truncation, modified, numbers)
         case .allocate(let inode, let first, let sets):
             return try allocate(inode, first, sets)
         case .setExtendedAttribute(let inode, let name, let value, let flags):

@@ -34,11 +34,15 @@ extension Namespace {
     }
 
     mutating func extend(
-        _ inode: InodeID, _ end: UInt64, _ truncation: UInt32, _ modified: Timestamp
+        _ inode: InodeID, _ end: UInt64, _ truncation: UInt32, _ modified: Timestamp,
+        _ numbers: [SetNumber]
     ) throws(FileError) -> Outcome {
         let slot = try fileSlot(inode)
         guard inodes[slot].truncation == truncation else {
             return .outdated(attributes(slot), headLayout(slot))
+        }
+        for known in numbers {
+            setTable.update(known.set) { $0.number = max($0.number, known.number) }
         }
         setSize(slot, max(inodes[slot].size, end))
         // Writers' clocks may lag behind each other, so the latest write counts; but a write

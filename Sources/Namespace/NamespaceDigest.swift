@@ -110,6 +110,7 @@ extension Namespace {
                 $0.writeList(set.incarnations) { $0.write($1) }
                 $0.write(set.isFull)
                 $0.write(set.chunks)
+                $0.write(set.number)
             }
         }
         for loose in loose {

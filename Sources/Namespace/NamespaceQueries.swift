@@ -116,7 +116,8 @@ extension Namespace {
             return DiskLocation(
                 disk: member, server: disk.server, address: server.address, isUp: isUp(disk))
         }
-        return SetView(configuration: record.configuration, locations: locations)
+        return SetView(
+            configuration: record.configuration, locations: locations, number: record.number)
     }
 
     /// Copies of the tables, each in ascending order of ids.

@@ -27,12 +27,14 @@ extension Namespace {
             || disk.incarnation == known.incarnation && disk.server == known.server
     }
 
-    mutating func createSet(_ members: [DiskID], _ primary: DiskID) -> Outcome {
+    mutating func createSet(
+        _ members: [DiskID], _ primary: DiskID, _ minMembers: UInt8
+    ) -> Outcome {
         guard isMemberList(members), members.contains(primary) else { return .conflict }
         lastSet += 1
         let configuration = SetConfiguration(
             set: SetID(rawValue: lastSet), epoch: Epoch.none.next, primary: primary,
-            members: members)
+            members: members, minMembers: minMembers)
         setTable.insert(
             SetRecord(
                 configuration: configuration,
@@ -50,13 +52,19 @@ extension Namespace {
     mutating func changeEpoch(
         _ configuration: SetConfiguration, _ incarnations: [Incarnation]
     ) -> Outcome {
-        guard var record = setTable[configuration.set],
-            configuration.epoch.rawValue > 0,
-            configuration.epoch.rawValue - 1 == record.configuration.epoch.rawValue,
-            configuration.members == record.configuration.members,
-            configuration.members.contains(configuration.primary),
-            incarnations.count == record.incarnations.count,
-            zip(incarnations, record.incarnations).allSatisfy({ $0 >= $1 })
+        guard var record = setTable[configuration.set] else { return .conflict }
+        let old = record.configuration
+        let members = configuration.members
+        guard configuration.epoch.rawValue > 0,
+            configuration.epoch.rawValue - 1 == old.epoch.rawValue,
+            configuration.minMembers == old.minMembers, isMemberList(members),
+            members.contains(configuration.primary),
+            old.members.contains(configuration.primary),
+            members.count >= min(Int(old.minMembers), old.members.count),
+            members.count(where: { !old.members.contains($0) }) <= 1,
+            incarnations.count == members.count,
+            // Nobody began it for a run that is over, or that the log does not know yet.
+            zip(members, incarnations).allSatisfy({ disks[$0]?.incarnation == $1 })
         else { return .conflict }
         record.configuration = configuration
         record.incarnations = incarnations

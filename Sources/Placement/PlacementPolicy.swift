@@ -22,35 +22,13 @@ package enum PlacementPolicy {
         goal: Int, in view: ClusterView, random: inout SeededRandom
     ) -> MemberChoice? {
         precondition((1...Limits.members).contains(goal), "goal out of range")
-        var left: [Candidate] = view.disks.compactMap { disk in
-            guard let server = view.server(disk.server), view.obstacle(disk, server) == nil
-            else { return nil }
-            return (disk, server)
-        }
+        var left = candidates(in: view) { _ in true }
         var chosen: [Candidate] = []
         var picks: [MemberReason.Pick] = []
-        while chosen.count < goal, !left.isEmpty {
-            let separations = left.map { separation($0, chosen) }
-            let best = separations.max() ?? .otherDisk
-            if best == .otherDisk, chosen.count >= minimum(goal: goal),
-                hasOtherServer(view, chosen)
-            {
-                break
-            }
-            let indices = left.indices.filter { separations[$0] == best }
-            let first = draw(left, indices, &random)
-            let second = draw(left, indices, &random)
-            let costs = [first, second].map { index in
-                cost(left[index].disk.usedPercent, left[index].disk.loadClass)
-            }
-            let index = costs[1] < costs[0] ? second : first
-            let other = index == first ? second : first
-            let disk = left[index].disk
-            picks.append(
-                MemberReason.Pick(
-                    disk: disk.id, separation: best, candidates: indices.count,
-                    usedPercent: disk.usedPercent, loadClass: disk.loadClass,
-                    preferredTo: other == index ? nil : left[other].disk.id))
+        while chosen.count < goal,
+            let (index, pick) = next(left, chosen, goal: goal, in: view, &random)
+        {
+            picks.append(pick)
             chosen.append(left.remove(at: index))
         }
         guard chosen.count >= minimum(goal: goal) else { return nil }
@@ -58,6 +36,58 @@ package enum PlacementPolicy {
         return MemberChoice(
             members: chosen.map(\.disk.id).sorted(), primary: primary.disk,
             reason: MemberReason(goal: goal, picks: picks, primaries: primary.count))
+    }
+
+    /// One more member for a set, of the disks that `isAllowed` lets pass; nil if there is no
+    /// place. Members that the view does not know separate nothing.
+    package static func chooseLearner(
+        beside members: [DiskID], goal: Int, in view: ClusterView, random: inout SeededRandom,
+        isAllowed: (DiskID) -> Bool
+    ) -> MemberReason.Pick? {
+        let chosen: [Candidate] = members.compactMap { member in
+            view.disk(member).flatMap { disk in view.server(disk.server).map { (disk, $0) } }
+        }
+        let left = candidates(in: view) { isAllowed($0) && !members.contains($0) }
+        return next(left, chosen, goal: goal, in: view, &random)?.pick
+    }
+
+    private static func candidates(
+        in view: ClusterView, _ isAllowed: (DiskID) -> Bool
+    ) -> [Candidate] {
+        view.disks.compactMap { disk in
+            guard let server = view.server(disk.server), view.obstacle(disk, server) == nil,
+                isAllowed(disk.id)
+            else { return nil }
+            return (disk, server)
+        }
+    }
+
+    /// The better of two draws among those that are best separated from the chosen ones.
+    private static func next(
+        _ left: [Candidate], _ chosen: [Candidate], goal: Int, in view: ClusterView,
+        _ random: inout SeededRandom
+    ) -> (index: Int, pick: MemberReason.Pick)? {
+        let separations = left.map { separation($0, chosen) }
+        guard let best = separations.max() else { return nil }
+        if best == .otherDisk, chosen.count >= minimum(goal: goal),
+            hasOtherServer(view, chosen)
+        {
+            return nil
+        }
+        let indices = left.indices.filter { separations[$0] == best }
+        let first = draw(left, indices, &random)
+        let second = draw(left, indices, &random)
+        let costs = [first, second].map { index in
+            cost(left[index].disk.usedPercent, left[index].disk.loadClass)
+        }
+        let index = costs[1] < costs[0] ? second : first
+        let other = index == first ? second : first
+        let disk = left[index].disk
+        let pick = MemberReason.Pick(
+            disk: disk.id, separation: best, candidates: indices.count,
+            usedPercent: disk.usedPercent, loadClass: disk.loadClass,
+            preferredTo: other == index ? nil : left[other].disk.id)
+        return (index, pick)
     }
 
     private static func separation(

@@ -67,8 +67,11 @@ package enum ReplicaEvent: Hashable, Sendable {
     case damaged(RecordNumber)
     /// The last connection with the disk's server broke: what was sent may be lost.
     case lost(DiskID)
-    /// A read at a backup asks how far the live members agree.
-    case agree(tag: UInt64)
+    /// By order of the masters: this disk is to be filled, and to become a member (C9). Ignored
+    /// in another epoch, and while another learner counts.
+    case fill(Epoch, learner: DiskID)
+    /// A read waits for the primary's lease (C11).
+    case wantLease
     /// Time has passed.
     case tick
 }
@@ -89,9 +92,6 @@ package enum ReplicaEffect: Hashable, Sendable {
     /// A damaged record came from a peer: it replaces what the disk has. `nothing` as the body
     /// means that later records replaced it everywhere.
     case repaired(Record)
-    /// The answer to `agree`: every live member has all records up to this on its disk; nil if
-    /// this replica is behind and must not answer.
-    case agreed(tag: UInt64, through: RecordNumber?)
     /// Something that an operator must see.
     case alarm(String)
 }

@@ -8,7 +8,11 @@
 //     prepare (committed, record)      ──►      appends in order
 //     ◄── acknowledge, or missing (after)
 //     beacon (committed, sent)         ──►      answers with acknowledge or missing
-//   either way: stale, fetch / fetched, preparedQuery / preparedReport
+//     lease (sent)                     ──►      grants it (C11)
+//     ◄── granted (sent)
+//   either way: stale, fetch / fetched
+//
+// A learner gets the same as a backup (C9); it is none of the configuration's members.
 //
 // Invariants:
 //  1. An acknowledgement names only what is durable at its sender (S2).
@@ -61,10 +65,23 @@ package enum ReplicationBody: Hashable, Sendable {
     case fetch(RecordNumber)
     /// The answer.
     case fetched(RecordNumber, LoadResult)
-    /// Asks how far the receiver has prepared; for a read at a backup.
-    case preparedQuery(UInt64)
-    /// The answer, with the asker's number: the last record on the sender's disk.
-    case preparedReport(UInt64, durable: RecordNumber)
+    /// Asks for a lease from this moment of the sender's clock on (C11).
+    case lease(Instant)
+    /// The answer: until `Limits.grant` from now the sender takes no part in replacing the primary.
+    case granted(Instant)
+}
+
+/// What a member has promised to a primary: nobody takes its place before this is over (C11).
+package struct Grant: Hashable, Sendable {
+    package var primary: DiskID
+    /// How long it still holds.
+    package var remaining: Interval
+
+    /// Both fields at once.
+    package init(primary: DiskID, remaining: Interval) {
+        self.primary = primary
+        self.remaining = remaining
+    }
 }
 
 /// What a member tells the primary of a new epoch.
@@ -77,15 +94,22 @@ package struct ReplicaState: Hashable, Sendable {
     package var committed: RecordNumber
     /// Its epoch starts after the one that the primary named, in order.
     package var starts: [EpochStart]
+    /// What the start of `adopted` keeps; tells whether a learner's copy is of the same history.
+    package var kept: RecordNumber
+    /// At most `Limits.members`.
+    package var grants: [Grant]
 
     /// All fields at once.
     package init(
-        adopted: Epoch, durable: RecordNumber, committed: RecordNumber, starts: [EpochStart]
+        adopted: Epoch, durable: RecordNumber, committed: RecordNumber, starts: [EpochStart],
+        kept: RecordNumber = .none, grants: [Grant] = []
     ) {
         self.adopted = adopted
         self.durable = durable
         self.committed = committed
         self.starts = starts
+        self.kept = kept
+        self.grants = grants
     }
 }
 
@@ -129,6 +153,11 @@ extension ReplicationMessage {
             writer.write(state.durable)
             writer.write(state.committed)
             writer.writeList(state.starts) { $1.encode(into: &$0) }
+            writer.write(state.kept)
+            writer.writeList(state.grants) { writer, grant in
+                writer.write(grant.primary)
+                writer.write(UInt64(max(0, grant.remaining.nanoseconds)))
+            }
         case .begin(let start, let missed):
             start.encode(into: &writer)
             writer.writeList(missed) { $1.encode(into: &$0) }
@@ -148,10 +177,8 @@ extension ReplicationMessage {
             writer.write(number)
             writer.write(result.code)
             if case .record(let record) = result { record.encodeHeader(into: &writer) }
-        case .preparedQuery(let tag): writer.write(tag)
-        case .preparedReport(let tag, let durable):
-            writer.write(tag)
-            writer.write(durable)
+        case .lease(let sent), .granted(let sent):
+            writer.write(UInt64(bitPattern: sent.nanoseconds))
         }
     }
 
@@ -183,8 +210,8 @@ extension ReplicationBody {
         case .stale: 8
         case .fetch: 9
         case .fetched: 10
-        case .preparedQuery: 11
-        case .preparedReport: 12
+        case .lease: 11
+        case .granted: 12
         }
     }
 
@@ -200,7 +227,8 @@ extension ReplicationBody {
             let incarnation = try reader.read(Incarnation.self)
             let state = ReplicaState(
                 adopted: try reader.read(), durable: try reader.read(),
-                committed: try reader.read(), starts: try Self.readStarts(&reader))
+                committed: try reader.read(), starts: try Self.readStarts(&reader),
+                kept: try reader.read(), grants: try Self.readGrants(&reader))
             self = .state(state, incarnation: incarnation)
         case 3:
             self = .begin(
@@ -219,9 +247,28 @@ extension ReplicationBody {
         case 10:
             self = .fetched(
                 try reader.read(), try LoadResult(from: &reader, payload: &payload))
-        case 11: self = .preparedQuery(try reader.read())
-        case 12: self = .preparedReport(try reader.read(), durable: try reader.read())
+        case 11: self = .lease(try Self.readInstant(&reader))
+        case 12: self = .granted(try Self.readInstant(&reader))
         case let other: throw .invalid(field: "replication message", value: UInt64(other))
+        }
+    }
+
+    private static func readInstant(
+        _ reader: inout ByteReader
+    ) throws(DecodeError) -> Instant {
+        Instant(nanoseconds: Int64(bitPattern: try reader.read()))
+    }
+
+    /// A grant that is longer than any lasts no longer than the longest.
+    private static func readGrants(
+        _ reader: inout ByteReader
+    ) throws(DecodeError) -> [Grant] {
+        try reader.readList(bound: Limits.members) { (reader) throws(DecodeError) in
+            let primary = try reader.read(DiskID.self)
+            let remaining = Int64(clamping: try reader.read(UInt64.self))
+            return Grant(
+                primary: primary,
+                remaining: min(Limits.grant, Interval(nanoseconds: remaining)))
         }
     }
 

@@ -5,10 +5,13 @@
 //  asking        primary  collects the state of every member        all states
 //  catchingUp    primary  fetches what a member has beyond it       last fetched
 //  starting      primary  its EpochStart is on its way to the disk  durable
-//  reconciling   primary  members get what they lack                all have keepThrough
+//  reconciling   primary  members get what they lack                all have keepThrough, and
+//                                                                   older leases are over
 //  serving       primary  numbers and commits writes                a higher epoch
 //  joining       backup   promised the epoch                        begin, and its starts durable
 //  following     backup   appends and acknowledges                  a higher epoch
+//
+// A learner (C9) is joining or following as a backup is, without being a member.
 //
 // Invariants:
 //  1. It acts only in an epoch whose start is durable here, which is the highest it ever promised,
@@ -19,10 +22,11 @@
 //  5. Nothing is numbered or answered before everything through keepThrough is committed (C8).
 //
 // Every member is asked before an epoch starts, and a member that has more than the primary gives
-// it. So the starts of all epochs form one sequence, of which each member has a part (an
-// epoch that was begun and then overtaken can't kill records that its successors keep), and
-// nothing that a member has durably prepared is lost but by damage. This relies on a fixed member
-// list; with changing members the question goes to the members that make the next epoch.
+// it. The members of an epoch were members of the one before, or a learner that had everything,
+// so nothing acknowledged is lost (C2, C5), and the starts that they have form one sequence (an
+// epoch that was begun and then overtaken can't kill records that its successors keep). A disk
+// that left may have begun an epoch that nobody else knows; it comes back as a learner, and
+// starts over unless its last start is in the primary's history.
 
 package import Base
 
@@ -43,13 +47,6 @@ package struct SetReplica: Sendable {
         var number: RecordNumber
         var attempts = 0
         var due = Instant.zero
-    }
-    /// A read at this member that waits for the others' reports.
-    struct Agreement: Sendable {
-        var tag: UInt64
-        var waiting: [DiskID]
-        var lowest: RecordNumber
-        var due: Instant
     }
 
     /// The set and the disk of this replica.
@@ -94,7 +91,13 @@ package struct SetReplica: Sendable {
     /// Peers that wait for a load.
     var fetchers: [(number: RecordNumber, peer: DiskID)] = []
     var repairs: [Repair] = []
-    var agreements: [Agreement] = []
+    /// What it granted to primaries, and until when (C11).
+    var grants: [(primary: DiskID, until: Instant)] = []
+    /// It does not serve as the primary before: an older one's lease may last so long (C11).
+    var servesFrom = Instant.zero
+    /// Until then the primary keeps its lease up.
+    var leaseWanted = Instant.zero
+    var leaseDue = Instant.zero
     /// When a question without an answer is asked again.
     var retryAt = Instant.zero
     /// The last number asked for while catching up.
@@ -109,7 +112,10 @@ package struct SetReplica: Sendable {
 
     /// A replica at the start of its process; it acts in no epoch until `configure` or a query
     /// brings a new one (C10).
-    package init(set: SetID, disk: DiskID, incarnation: Incarnation, restored: RestoredReplica) {
+    package init(
+        set: SetID, disk: DiskID, incarnation: Incarnation, restored: RestoredReplica,
+        now: Instant = .zero
+    ) {
         self.set = set
         self.disk = disk
         self.incarnation = incarnation
@@ -123,6 +129,8 @@ package struct SetReplica: Sendable {
         durable = restored.prepared
         committed = restored.committed
         repairs = restored.damaged.map { Repair(number: $0) }
+        // It counts as having granted at its start what it may have forgotten (DESIGN 3.2).
+        for start in starts { grant(start.configuration.primary, from: now) }
     }
 
     /// It is the primary of an epoch in force and has reconciled.
@@ -143,7 +151,8 @@ package struct SetReplica: Sendable {
     package var isAnyFull: Bool { isFull || peers.contains { $0.isFull } }
     /// A write can be numbered now; otherwise it waits at the host.
     package var takesWrites: Bool {
-        isServing && window.count < Limits.preparedRecords && window.bytes < Limits.preparedBytes
+        isServing && configuration.map { $0.members.count >= $0.minMembers } ?? false
+            && window.count < Limits.preparedRecords && window.bytes < Limits.preparedBytes
     }
     /// The last number that writes in flight have, for a write that was sent again (C15).
     package func number(of session: SessionID, _ sequence: RequestNumber) -> RecordNumber? {
@@ -155,13 +164,14 @@ package struct SetReplica: Sendable {
         self.now = now
         switch event {
         case .configure(let configuration): configure(configuration)
+        case .fill(let epoch, let learner): fill(epoch, learner)
+        case .wantLease: wantLease()
         case .write(let tag, let drafts): write(tag, drafts)
         case .message(let message): receive(message)
         case .durable(let place): becomeDurable(through: place)
         case .loaded(let number, let result): finishLoad(number, result)
         case .damaged(let number): noteDamage(number)
-        case .lost(let peer): lose(peer)
-        case .agree(let tag): agree(tag)
+        case .lost(let peer): losePeer(peer)
         case .tick: break
         }
         tick()
@@ -183,13 +193,14 @@ package struct SetReplica: Sendable {
         precondition(next.set == set, "configuration of another set")
         let isKnown = configuration?.epoch == promised
         guard next.epoch > promised || (next.epoch == promised && !isKnown),
-            next.epoch > startedIn, next.members.contains(disk)
+            next.epoch > startedIn
         else { return }
         promised = next.epoch
         configuration = next
         loaded = [:]
         complained = nil
         question = nil
+        leaseWanted = .zero
         if next.primary == disk {
             ask(next)
         } else {
@@ -229,7 +240,9 @@ package struct SetReplica: Sendable {
         precondition(start.configuration.epoch > starts.last?.configuration.epoch ?? .none)
         starts.append(start)
         if starts.count > ReplicationMessage.starts { starts.removeFirst() }
-        if start.keepThrough < prepared, start.configuration.epoch > recordEpoch {
+        if start.startsOver {
+            startOver()
+        } else if start.keepThrough < prepared, start.configuration.epoch > recordEpoch {
             truncate(to: start.keepThrough)
         }
         appended.append((nil, .start(start)))
@@ -266,10 +279,7 @@ package struct SetReplica: Sendable {
         durable = last
         switch phase {
         case .starting where adopted == promised: startReconciling()
-        case .joining where adopted == promised:
-            phase = .following
-            commitAnnounced()
-            acknowledge()
+        case .joining where adopted == promised && question == nil: follow()
         case .joining: answerQuestion()
         case .following:
             commitAnnounced()
@@ -281,9 +291,7 @@ package struct SetReplica: Sendable {
 
     /// The records that are alive, as far as the known epoch starts tell.
     func isAlive(_ record: Record) -> Bool {
-        starts.allSatisfy {
-            $0.configuration.epoch <= record.epoch || record.number <= $0.keepThrough
-        }
+        !starts.contains { $0.kills(record.epoch, record.number) }
     }
 
     // MARK: messages
@@ -304,16 +312,6 @@ package struct SetReplica: Sendable {
             configure(next)
             answerQuery(message, incarnation, after)
             return
-        case .preparedQuery(let tag):
-            // In the epoch that is durable here, whatever was promised since.
-            let report = ReplicationMessage(
-                set: set, sender: disk, receiver: sender, epoch: adopted,
-                body: .preparedReport(tag, durable: durable))
-            effects.append(.send(report))
-            return
-        case .preparedReport(let tag, let reported):
-            takeReport(tag, from: sender, epoch: message.epoch, durable: reported)
-            return
         case .stale:
             promise(message.epoch)
             return
@@ -323,6 +321,7 @@ package struct SetReplica: Sendable {
             if message.epoch < promised { send(.stale, to: sender) }
             return
         }
+        if let index = position(of: sender) { peers[index].heard = now }
         switch message.body {
         case .state(let state, let run): takeState(state, run, from: sender)
         case .begin(let start, let missed): begin(start, missed, from: sender)
@@ -333,12 +332,9 @@ package struct SetReplica: Sendable {
         case .missing(let after): rewind(sender, after: after)
         case .fetch(let number): serveFetch(number, to: sender)
         case .fetched(let number, let result): takeFetched(number, result, from: sender)
-        default: break
+        case .lease(let sent): giveLease(sent, to: sender)
+        case .granted(let sent): takeLease(sent, from: sender)
+        case .query, .stale: break
         }
-    }
-
-    private mutating func lose(_ peer: DiskID) {
-        losePeer(peer)
-        for index in agreements.indices { agreements[index].waiting.removeAll { $0 == peer } }
     }
 }

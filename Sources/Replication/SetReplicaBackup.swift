@@ -11,6 +11,7 @@ extension SetReplica {
         _ message: ReplicationMessage, _ run: Incarnation, _ after: Epoch
     ) {
         if message.epoch < promised { return send(.stale, to: message.sender) }
+        resumeLearning()
         guard message.epoch == promised, phase == .joining else { return }
         question = (message.sender, run, after)
         answerQuestion()
@@ -23,18 +24,21 @@ extension SetReplica {
         question = nil
         let state = ReplicaState(
             adopted: adopted, durable: durable, committed: committed,
-            starts: starts.filter { $0.configuration.epoch > asked.after })
+            starts: starts.filter { $0.configuration.epoch > asked.after }.map(\.shared),
+            kept: starts.last?.keepThrough ?? .none, grants: openGrants)
         send(.state(state, incarnation: asked.run), to: asked.primary)
     }
 
     mutating func begin(_ start: EpochStart, _ missed: [EpochStart], from sender: DiskID) {
         let epoch = start.configuration.epoch
-        guard epoch == promised, epoch > startedIn, start.configuration.primary == sender,
-            start.configuration.members.contains(disk)
+        let isMember = start.configuration.members.contains(disk)
+        guard epoch == promised, epoch > startedIn || !isMember,
+            start.configuration.primary == sender
         else { return }
         switch phase {
         case .following: acknowledge()
         case .joining:
+            if adopted == epoch { return follow() }
             // Its start may be on its way to the disk already.
             guard starts.last?.configuration.epoch ?? .none < epoch else { return }
             configuration = start.configuration
@@ -139,7 +143,7 @@ extension SetReplica {
         guard let index = repairs.firstIndex(where: { $0.number == number }) else { return }
         switch result {
         case .record(let record):
-            guard record.number == number, isAlive(record) else { return }
+            guard record.number == number, let record = adapted(record) else { return }
             repairs.remove(at: index)
             effects.append(.repaired(record))
             supply(record)
@@ -180,53 +184,12 @@ extension SetReplica {
 
     // MARK: reads at a member
 
-    /// It reconciled since it was started, so it has every acknowledged record (C10): it may
-    /// answer reads of blocks that no undecided record touches, though it is not the primary.
-    package var mayServeReads: Bool {
-        guard adopted > startedIn, let start = starts.last(where: isAdopted) else { return false }
-        return durable >= start.keepThrough
-    }
-    private func isAdopted(_ start: EpochStart) -> Bool {
-        start.configuration.epoch == adopted
-    }
-
-    /// Asks the other members how far they have prepared (DESIGN 3.2, Reads). Acknowledged means
-    /// prepared by every member, so a record above the lowest of them is not acknowledged; one up
-    /// to it is on every live member, and the next primary, which asks all, keeps it.
-    mutating func agree(_ tag: UInt64) {
-        guard mayServeReads, agreements.count < Limits.backupReads else {
-            effects.append(.agreed(tag: tag, through: nil))
-            return
-        }
-        agreements.append(
-            Agreement(tag: tag, waiting: others, lowest: durable, due: now + Limits.reportPatience))
-        for peer in others { send(.preparedQuery(tag), to: peer) }
-    }
-
-    mutating func takeReport(
-        _ tag: UInt64, from sender: DiskID, epoch: Epoch, durable reported: RecordNumber
-    ) {
-        guard let index = agreements.firstIndex(where: { $0.tag == tag }),
-            let place = agreements[index].waiting.firstIndex(of: sender)
-        else { return }
-        if epoch > adopted {
-            // An epoch began without this member: it can't tell what is alive.
-            agreements.remove(at: index)
-            effects.append(.agreed(tag: tag, through: nil))
-            return
-        }
-        let kept = starts.reduce(reported) { last, start in
-            start.configuration.epoch > epoch ? min(last, start.keepThrough) : last
-        }
-        agreements[index].waiting.remove(at: place)
-        agreements[index].lowest = min(agreements[index].lowest, kept)
-    }
-
-    private mutating func tickAgreements() {
-        let done = agreements.filter { $0.waiting.isEmpty || $0.due <= now }
-        guard !done.isEmpty else { return }
-        agreements.removeAll { $0.waiting.isEmpty || $0.due <= now }
-        effects += done.map { .agreed(tag: $0.tag, through: min($0.lowest, durable)) }
+    /// Whether this copy has all that is committed up to a number, so that a read of who knows no
+    /// higher one may be answered from it, whatever its role. What was replaced later may have
+    /// come here as a mere placeholder, until everything through the last start is committed.
+    package func mayServeReads(from number: RecordNumber) -> Bool {
+        guard let start = starts.last, start.configuration.epoch <= adopted else { return false }
+        return committed >= max(number, start.keepThrough)
     }
 
     // MARK: time
@@ -234,7 +197,6 @@ extension SetReplica {
     mutating func tick() {
         tickPrimary()
         if !repairs.isEmpty { tickRepairs() }
-        if !agreements.isEmpty { tickAgreements() }
     }
 
     /// When it wants to be stepped although nothing happens; nil while it is quiet.
@@ -243,13 +205,15 @@ extension SetReplica {
         func consider(_ instant: Instant) { first = min(first ?? instant, instant) }
         switch phase {
         case .asking, .catchingUp: consider(retryAt)
-        case .reconciling, .serving: for peer in peers { peer.beaconAt.map(consider) }
+        case .reconciling, .serving:
+            for peer in peers { peer.beaconAt.map(consider) }
+            if phase == .reconciling, servesFrom > now { consider(servesFrom) }
+            if keepsLease { consider(leaseDue) }
         default: break
         }
         if !repairs.isEmpty, isActive, !others.isEmpty {
             for repair in repairs.prefix(Limits.recordLoads) { consider(repair.due) }
         }
-        for agreement in agreements { consider(agreement.due) }
         return first
     }
 }

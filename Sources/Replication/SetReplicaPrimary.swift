@@ -2,9 +2,15 @@
 
 package import Base
 
-/// What the primary knows of another member in the epoch it promised.
+/// What the primary knows of another member, or of its learner, in the epoch it promised.
 struct Peer: Sendable {
     let disk: DiskID
+    /// It is being filled and is no member (C9).
+    var isLearner = false
+    /// A learner that every write waits for: it may become a member at any moment (C9).
+    var isCounted = false
+    /// Where the log ended when it began to count.
+    var countedFrom = RecordNumber.none
     /// The answer to the query of this epoch.
     var state: ReplicaState?
     /// It acknowledged something in this epoch: its epoch start is durable.
@@ -24,13 +30,21 @@ struct Peer: Sendable {
     var pause = Limits.commitBeacon
     /// When it was last sent something again.
     var rewoundAt: Instant?
+    /// The primary's lease on it ends then (C11).
+    var leaseUntil = Instant.zero
+    /// When it last said something; when it became a peer, until then.
+    var heard: Instant
+    /// Every write waits for it.
+    var isVoter: Bool { !isLearner || isCounted }
 }
 
 extension SetReplica {
     /// A new epoch with this replica as primary: hears every member first.
     mutating func ask(_ next: SetConfiguration) {
-        peers = next.backups.map { Peer(disk: $0) }
+        peers = next.backups.map { Peer(disk: $0, heard: now) }
         phase = .asking
+        servesFrom = now
+        waitOut(grants.map { Grant(primary: $0.primary, remaining: $0.until - now) })
         askAgain()
         mergeStates()
     }
@@ -45,10 +59,11 @@ extension SetReplica {
     }
 
     mutating func takeState(_ state: ReplicaState, _ run: Incarnation, from sender: DiskID) {
-        guard phase == .asking, run == incarnation, let index = position(of: sender) else {
-            return
-        }
+        guard run == incarnation, let index = position(of: sender) else { return }
+        if peers[index].isLearner { return takeLearnerState(state, index) }
+        guard phase == .asking else { return }
         peers[index].state = state
+        waitOut(state.grants)
         mergeStates()
     }
 
@@ -148,11 +163,14 @@ extension SetReplica {
         advance()
     }
 
-    private mutating func sendBegin(_ index: Int) {
-        let known = peers[index].state?.adopted ?? .none
-        let missed = starts.dropLast().filter { $0.configuration.epoch > known }
-        guard let start = starts.last else { return }
-        send(.begin(start, missed: missed), to: peers[index].disk)
+    mutating func sendBegin(_ index: Int) {
+        guard var start = starts.last?.shared, let state = peers[index].state else { return }
+        var missed = starts.dropLast().filter { $0.configuration.epoch > state.adopted }
+        if peers[index].isLearner, !isContinuous(state) {
+            start.startsOver = true
+            missed = []
+        }
+        send(.begin(start, missed: missed.map(\.shared)), to: peers[index].disk)
         schedule(index, after: Limits.replicaRetry)
     }
 
@@ -179,6 +197,7 @@ extension SetReplica {
         peers[index].sent = max(peers[index].sent, last)
         peers[index].told = max(peers[index].told, told)
         peers[index].isFull = isFull
+        countLearner(index)
         advance()
         pump(index)
         plan(index)
@@ -187,10 +206,12 @@ extension SetReplica {
     /// Commits what every member has.
     mutating func advance() {
         guard phase == .reconciling || phase == .serving else { return }
-        guard peers.allSatisfy(\.hasBegun) else { return }
-        let everywhere = peers.reduce(durable) { min($0, $1.acknowledged) }
+        let voters = peers.filter(\.isVoter)
+        guard voters.allSatisfy(\.hasBegun) else { return }
+        let everywhere = voters.reduce(durable) { min($0, $1.acknowledged) }
         if phase == .reconciling {
-            guard let start = starts.last, everywhere >= start.keepThrough else { return }
+            guard let start = starts.last, everywhere >= start.keepThrough, servesFrom <= now
+            else { return }
             phase = .serving
         }
         guard everywhere > committed else { return }
@@ -234,7 +255,7 @@ extension SetReplica {
         while peers[index].sent < prepared {
             let next = peers[index].sent.next
             let ahead = next.rawValue - peers[index].acknowledged.rawValue
-            guard let record = window[next] ?? loaded[next] else {
+            guard var record = window[next] ?? loaded[next] else {
                 if ahead <= Limits.recordLoads { loadAhead(next) }
                 break
             }
@@ -242,6 +263,8 @@ extension SetReplica {
             guard ahead <= (peers[index].isFull ? 1 : Limits.preparedRecords) else { break }
             peers[index].sent = next
             if window[next] != nil { peers[index].inFlight += record.payload.count }
+            // A copy that started over knows no earlier epoch.
+            if peers[index].isLearner { record.epoch = promised }
             send(.prepare(committed: committed, record), to: peers[index].disk)
             schedule(index, after: Limits.commitBeacon)
         }
@@ -294,7 +317,7 @@ extension SetReplica {
 
     // MARK: time
 
-    private mutating func schedule(_ index: Int, after pause: Interval) {
+    mutating func schedule(_ index: Int, after pause: Interval) {
         peers[index].beaconAt = now + pause
     }
 
@@ -319,6 +342,10 @@ extension SetReplica {
         case .reconciling, .serving:
             for index in peers.indices {
                 guard let due = peers[index].beaconAt, due <= now else { continue }
+                if peers[index].isLearner, isLost(peers[index]) {
+                    askLearner(index)
+                    continue
+                }
                 if !peers[index].hasBegun {
                     sendBegin(index)
                     continue
@@ -329,6 +356,8 @@ extension SetReplica {
                 schedule(index, after: peers[index].pause)
                 peers[index].pause = min(peers[index].pause * 2, Limits.silentBeacon)
             }
+            if phase == .reconciling, servesFrom <= now { advance() }
+            keepLease()
         default: break
         }
     }

@@ -117,31 +117,15 @@ package struct DiskStore: Sendable {
     }
     /// The highest truncation number whose committed trim of the chunk was applied; 0 if none was.
     package func appliedTruncation(_ chunk: ChunkID) -> UInt32 { chunks[chunk]?.truncation ?? 0 }
-    /// Whether a record above `number`, or one that is lost, changes these blocks of the chunk.
-    package func touchesBlock(
-        _ set: SetID, _ chunk: ChunkID, _ blocks: Range<Int>, above number: RecordNumber
-    ) -> Bool {
-        guard let ledger = ledger(set) else { return false }
-        if ledger.holes.contains(where: { $0.upperBound > number }) { return true }
-        return ledger.prepared.contains { entry in
-            guard entry.record.number > number else { return false }
-            switch entry.record.body {
-            case .write(let extent):
-                return extent.chunk == chunk && blocks.contains(Int(extent.block))
-            case .trim(let trimmed, _, let from):
-                return trimmed == chunk && Int(from) < blocks.upperBound * Limits.block
-            case .drop(let gone): return gone.contains(chunk)
-            case .nothing: return false
-            }
-        }
-    }
+    /// Records of the set are lost of which nothing is known: any block may be too old.
+    package func hasHoles(_ set: SetID) -> Bool { ledger(set)?.holes.isEmpty == false }
 
     // Changes
 
     /// Logs the start of an epoch; records that it kills are forgotten at once. An epoch that is
     /// known already is not logged again. Throws `committed` if it would take back what is
-    /// committed, unless it starts from nothing (keepThrough 0), and `wrongEpoch` for a
-    /// second start of an epoch that keeps something else.
+    /// committed, unless it starts over (C9), and `wrongEpoch` for a second start of an epoch
+    /// that keeps something else.
     package mutating func adopt(_ start: EpochStart) throws(StoreError) -> LogNumber {
         let index = makeLedger(start.configuration.set)
         if start.configuration.epoch <= ledgers[index].epoch {
@@ -151,7 +135,7 @@ package struct DiskStore: Sendable {
             return LogNumber(rawValue: log.nextNumber.rawValue - 1)
         }
         let isNew = start.configuration.epoch > ledgers[index].recordEpoch
-        if isNew, start.keepThrough != .none, start.keepThrough < ledgers[index].committed {
+        if isNew, !start.startsOver, start.keepThrough < ledgers[index].committed {
             throw .committed(through: ledgers[index].committed)
         }
         begin(start, index)

@@ -30,12 +30,13 @@ extension DiskStore {
 
     /// Enters an epoch: what it kills is forgotten.
     mutating func begin(_ start: EpochStart, _ index: Int) {
-        if start.configuration.epoch <= ledgers[index].recordEpoch {
+        if start.startsOver {
+            empty(index)
+        } else if start.configuration.epoch <= ledgers[index].recordEpoch {
             ledgers[index].history.append(start)
             return
         }
-        let keep = start.keepThrough
-        if keep < ledgers[index].committed { empty(index) }
+        let keep = start.startsOver ? .none : start.keepThrough
         let first =
             ledgers[index].prepared.firstIndex { $0.record.number > keep }
             ?? ledgers[index].prepared.count
@@ -61,6 +62,7 @@ extension DiskStore {
         ledgers[index].dropped = []
         ledgers[index].recent = []
         ledgers[index].trims = []
+        ledgers[index].history = []
         ledgers[index].committed = .none
     }
 

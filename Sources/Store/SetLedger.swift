@@ -114,7 +114,7 @@ struct SetLedger: Sendable {
 
     /// Whether a later epoch than the record's has killed it.
     func isDead(_ epoch: Epoch, _ number: RecordNumber) -> Bool {
-        history.contains { $0.configuration.epoch > epoch && $0.keepThrough < number }
+        history.contains { $0.kills(epoch, number) }
     }
 
     /// The index in `prepared` of a number, or where it would be.

@@ -171,32 +171,36 @@ package struct ReadRequest: Message {
     package var block: UInt16
     /// How many blocks, 1 to 64. The reply may end sooner: see `ReadReply.blocks`.
     package var count: UInt16
-    /// Lets a backup answer for blocks that no undecided record touches (DESIGN 3.2, Reads).
-    package var allowsBackup: Bool
+    /// A backup that has this record committed may answer (DESIGN 3.2, Reads): the client knows
+    /// of nothing later. nil: only the primary.
+    package var backupFrom: RecordNumber?
 
     /// All fields at once.
     package init(
-        context: ChunkContext, chunk: ChunkID, block: UInt16, count: UInt16, allowsBackup: Bool
+        context: ChunkContext, chunk: ChunkID, block: UInt16, count: UInt16,
+        backupFrom: RecordNumber?
     ) {
         self.context = context
         self.chunk = chunk
         self.block = block
         self.count = count
-        self.allowsBackup = allowsBackup
+        self.backupFrom = backupFrom
     }
     package func encode(into writer: inout ByteWriter) {
         context.encode(into: &writer)
         writer.write(chunk)
         writer.write(block)
         writer.write(count)
-        writer.write(allowsBackup)
+        writer.writeOptional(backupFrom) { $0.write($1) }
     }
     package init(from reader: inout ByteReader, payload: inout ByteReader) throws(DecodeError) {
         context = try ChunkContext(from: &reader)
         chunk = try reader.readChunk()
         block = try reader.read()
         count = try reader.read()
-        allowsBackup = try reader.readBool()
+        backupFrom = try reader.readOptional { (reader) throws(DecodeError) in
+            try reader.read()
+        }
         guard (1...64).contains(count), Int(block) + Int(count) <= Limits.blocksPerChunk else {
             throw .invalid(field: "block count", value: UInt64(count))
         }

@@ -52,8 +52,11 @@ package enum MetadataChange: Hashable, Sendable {
     /// Makes the file exactly `size` long. -> opened: attributes, and the new layout's cuts
     case truncate(InodeID, size: UInt64)
     /// Makes the file at least `end` long, if `truncation` is still its truncation number.
+    /// `numbers`: what writes of this client got in their sets and no extend named yet.
     /// -> attributes; or `outdated`
-    case extend(InodeID, end: UInt64, truncation: UInt32, modified: Timestamp)
+    case extend(
+        InodeID, end: UInt64, truncation: UInt32, modified: Timestamp,
+        numbers: [SetNumber] = [])
     /// Gives places to chunks `first ..< first + count` that have none. -> layout
     case allocate(InodeID, first: UInt32, count: UInt32)
     /// -> done

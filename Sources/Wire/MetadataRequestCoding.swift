@@ -121,12 +121,13 @@ extension MetadataChange {
             writer.write(70 as UInt8)
             writer.write(inode)
             writer.write(size)
-        case .extend(let inode, let end, let truncation, let modified):
+        case .extend(let inode, let end, let truncation, let modified, let numbers):
             writer.write(71 as UInt8)
             writer.write(inode)
             writer.write(end)
             writer.write(truncation)
             writer.write(modified)
+            writer.writeList(numbers) { $1.encode(into: &$0) }
         case .allocate(let inode, let first, let count):
             writer.write(72 as UInt8)
             writer.write(inode)
@@ -202,7 +203,10 @@ extension MetadataChange {
         case 71:
             self = .extend(
                 try reader.read(), end: try reader.read(), truncation: try reader.read(),
-                modified: try reader.readTimestamp())
+                modified: try reader.readTimestamp(),
+                numbers: try reader.readList(bound: Limits.setNumbers) {
+                    (reader) throws(DecodeError) in try SetNumber(from: &reader)
+                })
         case 72:
             self = .allocate(
                 try reader.read(), first: try reader.read(), count: try reader.read())

@@ -18,11 +18,16 @@ package struct SetReport: Hashable, Sendable {
     /// Stored bytes of live extents.
     package var stored: UInt64
     package var chunks: UInt32
+    /// Of a serving primary: the disk that it fills (C9).
+    package var learner: LearnerReport?
+    /// Of a primary: members that owe it an answer for too long (C7).
+    package var silent: [DiskID]
 
     /// All fields at once.
     package init(
         set: SetID, disk: DiskID, epoch: Epoch, prepared: RecordNumber, hasRot: Bool,
-        isServing: Bool, stored: UInt64, chunks: UInt32
+        isServing: Bool, stored: UInt64, chunks: UInt32, learner: LearnerReport? = nil,
+        silent: [DiskID] = []
     ) {
         self.set = set
         self.disk = disk
@@ -32,6 +37,8 @@ package struct SetReport: Hashable, Sendable {
         self.isServing = isServing
         self.stored = stored
         self.chunks = chunks
+        self.learner = learner
+        self.silent = silent
     }
     func encode(into writer: inout ByteWriter) {
         writer.write(set)
@@ -42,6 +49,12 @@ package struct SetReport: Hashable, Sendable {
         writer.write(isServing)
         writer.write(stored)
         writer.write(chunks)
+        writer.writeOptional(learner) { writer, learner in
+            writer.write(learner.disk)
+            writer.write(learner.isCounted)
+            writer.write(learner.isReady)
+        }
+        writer.writeList(silent) { $0.write($1) }
     }
     init(from reader: inout ByteReader) throws(DecodeError) {
         set = try reader.read()
@@ -52,6 +65,44 @@ package struct SetReport: Hashable, Sendable {
         isServing = try reader.readBool()
         stored = try reader.read()
         chunks = try reader.read()
+        learner = try reader.readOptional { (reader) throws(DecodeError) in
+            LearnerReport(
+                disk: try reader.read(), isCounted: try reader.readBool(),
+                isReady: try reader.readBool())
+        }
+        silent = try reader.readList(bound: Limits.members) { (reader) throws(DecodeError) in
+            try reader.read()
+        }
+    }
+}
+
+/// How far the learner of a set is (C9).
+package struct LearnerReport: Hashable, Sendable {
+    package var disk: DiskID
+    /// Every write waits for it: another learner needs a new epoch.
+    package var isCounted: Bool
+    /// It may become a member.
+    package var isReady: Bool
+
+    /// All fields at once.
+    package init(disk: DiskID, isCounted: Bool, isReady: Bool) {
+        self.disk = disk
+        self.isCounted = isCounted
+        self.isReady = isReady
+    }
+}
+
+/// A disk that the primary of a set is to fill, in this epoch (C9).
+package struct FillOrder: Hashable, Sendable {
+    package var set: SetID
+    package var epoch: Epoch
+    package var learner: DiskLocation
+
+    /// All fields at once.
+    package init(set: SetID, epoch: Epoch, learner: DiskLocation) {
+        self.set = set
+        self.epoch = epoch
+        self.learner = learner
     }
 }
 
@@ -172,11 +223,12 @@ package struct ServerOrders: Message {
     package var configurations: [SetView]
     package var drops: [DropOrder]
     package var cuts: [CutOrder]
+    package var fills: [FillOrder]
 
     /// All fields at once.
     package init(
         isLeader: Bool, leader: MasterID?, wantsAllSets: Bool, configurations: [SetView],
-        drops: [DropOrder], cuts: [CutOrder]
+        drops: [DropOrder], cuts: [CutOrder], fills: [FillOrder] = []
     ) {
         self.isLeader = isLeader
         self.leader = leader
@@ -184,6 +236,7 @@ package struct ServerOrders: Message {
         self.configurations = configurations
         self.drops = drops
         self.cuts = cuts
+        self.fills = fills
     }
     package func encode(into writer: inout ByteWriter) {
         writer.write(isLeader)
@@ -196,6 +249,11 @@ package struct ServerOrders: Message {
             writer.writeList(drop.chunks) { $0.write($1) }
         }
         writer.writeList(cuts) { $1.encode(into: &$0) }
+        writer.writeList(fills) { writer, fill in
+            writer.write(fill.set)
+            writer.write(fill.epoch)
+            fill.learner.encode(into: &writer)
+        }
     }
     package init(from reader: inout ByteReader, payload: inout ByteReader) throws(DecodeError) {
         isLeader = try reader.readBool()
@@ -213,6 +271,11 @@ package struct ServerOrders: Message {
         }
         cuts = try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
             try CutOrder(from: &reader)
+        }
+        fills = try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
+            FillOrder(
+                set: try reader.read(), epoch: try reader.read(),
+                learner: try DiskLocation(from: &reader))
         }
     }
 }

@@ -278,15 +278,16 @@ extension TestCell {
     /// Asks for a block and runs until it is answered.
     mutating func read(
         _ index: Int, block: UInt16 = 0, count: UInt16 = 1, chunk: UInt32 = 0,
-        allowsBackup: Bool = false, _ context: ChunkContext? = nil
+        allowsBackup: Bool = false, from: RecordNumber = .none,
+        _ context: ChunkContext? = nil
     ) -> ReadReply? {
         let request = ask(
             index,
             ReadRequest(
                 context: context ?? self.context(),
                 chunk: ChunkID(inode: InodeID(rawValue: 5), index: chunk, version: 0),
-                block: block, count: count, allowsBackup: allowsBackup))
-        run(.milliseconds(300))
+                block: block, count: count, backupFrom: allowsBackup ? from : nil))
+        run(.milliseconds(900))
         let replies = replies[request]?.compactMap { try? ReadReply($0) } ?? []
         guard var last = replies.last, last.isLast else { return nil }
         last.pieces = replies.flatMap(\.pieces)

@@ -254,7 +254,7 @@ extension FakeCell {
             state.names[name] = inode
             if open { state.opened[inode, default: 0] += 1 }
             return .created(file.attributes, layout(inode, 0, 1, state))
-        case .extend(let inode, let end, let truncation, let modified):
+        case .extend(let inode, let end, let truncation, let modified, _):
             guard var file = state.files[inode] else { return .failed(.stale) }
             guard file.truncation == truncation else {
                 return .outdated(file.attributes, layout(inode, 0, 1, state))
@@ -389,7 +389,7 @@ extension FakeCell {
         if let status = state.faults.read?(index, request) { return refuse(status) }
         guard request.context.epoch == configuration.epoch else { return refuse(.staleEpoch) }
         let isPrimary = configuration.primary.rawValue == UInt64(index + 1)
-        guard isPrimary || request.allowsBackup else { return refuse(.notPrimary) }
+        guard isPrimary || request.backupFrom != nil else { return refuse(.notPrimary) }
         if request.context.truncation < state.truncations[request.chunk] ?? 0 {
             return refuse(.outdated)
         }

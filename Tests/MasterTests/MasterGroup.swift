@@ -49,6 +49,8 @@ struct FakeServer {
     var sets: [SetID: SetReport] = [:]
     var dropped: [UInt64] = []
     var drops: [DropOrder] = []
+    /// Disks that it was to fill, and has at once.
+    var fills: [FillOrder] = []
     var nextReport: Int64 = 0
     var target = 0
     /// Configurations that it was sent.
@@ -77,7 +79,13 @@ struct FakeServer {
                     hasRot: false, isServing: false, stored: 0, chunks: 0)
             report.epoch = max(report.epoch, configuration.epoch)
             report.isServing = configuration.primary == disk
+            report.learner = nil
             sets[configuration.set] = report
+        }
+        for fill in orders.fills {
+            fills.append(fill)
+            sets[fill.set]?.learner = LearnerReport(
+                disk: fill.learner.disk, isCounted: true, isReady: true)
         }
         drops += orders.drops
         dropped = orders.drops.map(\.order)

@@ -19,6 +19,9 @@ func epochs() throws {
     next.epoch = first.epoch.next
     next.primary = disk(2)
     let change = Command.Action.changeEpoch(next, incarnations: incarnations(2, 1, 1))
+    // Nobody knows of such a run yet.
+    cell.expect(.conflict, change)
+    cell.expect(.done, cell.registration(1, incarnation: 2))
     cell.expect(.set(next), change)
     cell.expect(.conflict, change)
     #expect(cell.namespace.set(set)?.configuration == next)
@@ -28,7 +31,7 @@ func epochs() throws {
     cell.expect(.conflict, .changeEpoch(bad, incarnations: incarnations(1, 1, 1)))
     cell.expect(.conflict, .changeEpoch(bad, incarnations: incarnations(2, 1)))
     bad.members = [disk(1), disk(2)]
-    cell.expect(.conflict, .changeEpoch(bad, incarnations: incarnations(2, 1)))
+    cell.expect(.conflict, .changeEpoch(bad, incarnations: incarnations(2, 1, 1)))
     bad = next
     bad.epoch = Epoch(rawValue: 9)
     cell.expect(.conflict, .changeEpoch(bad, incarnations: incarnations(2, 1, 1)))
@@ -38,6 +41,58 @@ func epochs() throws {
     bad.epoch = Epoch(rawValue: 1)
     cell.expect(.conflict, .changeEpoch(bad, incarnations: incarnations(2, 1, 1)))
     #expect(cell.namespace.set(set)?.configuration == next)
+    cell.expectEqualTwins()
+}
+
+@Test("Members leave down to the least number, and come one at a time, never as primary (C2)")
+func members() {
+    var cell = Cell()
+    let disks = (1...3).map { disk($0) }
+    cell.expect(.done, cell.registration(4, incarnation: 7))
+    let create = Command.Action.createSet(members: disks, primary: disk(1), minMembers: 2)
+    guard case .set(let first) = cell.run(create) else {
+        Issue.record("no set")
+        return
+    }
+    var next = first
+    next.epoch = first.epoch.next
+    next.members = [disk(2)]
+    next.primary = disk(2)
+    cell.expect(.conflict, .changeEpoch(next, incarnations: incarnations(1)))
+    next.members = [disk(2), disk(3)]
+    var fewer = next
+    fewer.minMembers = 1
+    cell.expect(.conflict, .changeEpoch(fewer, incarnations: incarnations(1, 1)))
+    cell.expect(.set(next), .changeEpoch(next, incarnations: incarnations(1, 1)))
+    next.epoch = next.epoch.next
+    next.members = [disk(1), disk(2), disk(3), disk(4)]
+    cell.expect(.conflict, .changeEpoch(next, incarnations: incarnations(1, 1, 1, 7)))
+    next.members = [disk(2), disk(3), disk(4)]
+    next.primary = disk(4)
+    cell.expect(.conflict, .changeEpoch(next, incarnations: incarnations(1, 1, 7)))
+    next.primary = disk(3)
+    cell.expect(.conflict, .changeEpoch(next, incarnations: incarnations(1, 1, 6)))
+    cell.expect(.set(next), .changeEpoch(next, incarnations: incarnations(1, 1, 7)))
+    cell.expectEqualTwins()
+}
+
+@Test("What extends announce of a set is in its views, and never goes back")
+func announcedNumbers() {
+    var cell = Cell()
+    let file = cell.create("f")
+    let set = cell.sets[1]
+    func number(_ value: UInt64) -> RecordNumber { RecordNumber(rawValue: value) }
+    for (value, expected) in [(5, 5), (3, 5), (9, 9)] as [(UInt64, UInt64)] {
+        cell.succeeds(
+            .extend(
+                file, end: 1, truncation: 0, modified: .zero,
+                numbers: [
+                    SetNumber(set: set, number: number(value)),
+                    SetNumber(set: SetID(rawValue: 99), number: number(1)),
+                ]))
+        let view = cell.namespace.setView(set) { _ in true }
+        #expect(view?.number == number(expected))
+    }
     cell.expectEqualTwins()
 }
 

@@ -204,7 +204,7 @@ struct TreeModel {
             nodes[inode]?.size = size
             nodes[inode]?.modified = now
             nodes[inode]?.changed = now
-        case .extend(let inode, let end, let truncation, _):
+        case .extend(let inode, let end, let truncation, _, _):
             let node = try file(inode)
             guard node.truncation == truncation else { return }
             nodes[inode]?.size = max(node.size, end)

@@ -14,6 +14,8 @@ struct ReplicaWorld {
         var wasServing = false
         /// Lost synced records that no one has given back yet.
         var isShort = false
+        /// The epoch that it had when it was started.
+        var startedIn = Epoch.none
         /// What a running replica had durable in its epoch; it must not shrink (C6).
         var high: (epoch: Epoch, durable: RecordNumber) = (.none, .none)
     }
@@ -40,9 +42,6 @@ struct ReplicaWorld {
     /// Which content a number has, once it was committed anywhere or read at a backup.
     var decided: [RecordNumber: Record] = [:]
     var servedBy: [Epoch: DiskID] = [:]
-    /// Reads under way: what had been acknowledged when they began.
-    var reads: [UInt64: RecordNumber] = [:]
-    var nextRead: UInt64 = 0
     var answeredReads = 0
     /// The first broken rule that was noticed within an event.
     var broken: String?
@@ -85,7 +84,8 @@ struct ReplicaWorld {
             rawValue: members[index].incarnation.rawValue + 1)
         members[index].replica = SetReplica(
             set: set, disk: disk(index), incarnation: members[index].incarnation,
-            restored: members[index].disk.restored)
+            restored: members[index].disk.restored, now: now)
+        members[index].startedIn = members[index].replica?.adopted ?? .none
         members[index].high = (.none, .none)
     }
 
@@ -142,7 +142,6 @@ struct ReplicaWorld {
             open.removeAll { $0 == tag }
         case .answer: break
         case .repaired(let record): members[index].disk.damaged.remove(record.number)
-        case .agreed(let tag, let through): finishRead(tag, at: index, through)
         case .alarm: break
         }
     }
@@ -170,18 +169,15 @@ struct ReplicaWorld {
     }
 
     mutating func read(_ index: Int) {
-        nextRead += 1
-        reads[nextRead] = acknowledged.values.max() ?? RecordNumber.none
-        step(index, .agree(tag: nextRead))
-    }
-
-    private mutating func finishRead(_ tag: UInt64, at index: Int, _ through: RecordNumber?) {
-        guard let before = reads.removeValue(forKey: tag), let through else { return }
+        let before = acknowledged.values.max() ?? RecordNumber.none
+        guard let replica = members[index].replica, replica.mayServeReads(from: before) else {
+            return
+        }
+        let through = replica.committed
         answeredReads += 1
         let alive = members[index].disk.alive(among: members[index].disk.synced)
-        // All that was acknowledged before the read is here. A block that a record above
-        // `through` touches is not answered.
-        if members[index].replica?.durable ?? .none < before {
+        // All that was acknowledged before the read is here.
+        if replica.durable < before || through < before {
             broken = broken ?? "a read at a backup misses acknowledged records"
         }
         // A record that only one member has is lost with its disk, read or not.
@@ -228,7 +224,9 @@ extension ReplicaWorld {
                 throw Failure(text: "log shrank within an epoch (C6)")
             }
             members[index].high = (replica.adopted, replica.durable)
-            if replica.mayServeReads { members[index].isShort = false }
+            if replica.adopted > members[index].startedIn, replica.mayServeReads(from: .none) {
+                members[index].isShort = false
+            }
         }
         try checkAcknowledged()
         if let broken { throw Failure(text: broken) }

@@ -111,11 +111,13 @@ import Testing
         world.open = [1]
         for _ in 0..<50 { world.round() }
         #expect(world.acknowledged.isEmpty)
-        #expect(world.members[backup].replica?.mayServeReads == false)
+        #expect(world.members[backup].replica?.isServing == false)
         world.raiseEpoch()
         for _ in 0..<50 { world.round() }
         #expect(world.acknowledged.count == 1)
-        #expect(world.members[backup].replica?.mayServeReads == true)
+        let number = RecordNumber(rawValue: 1)
+        #expect(world.members[backup].replica?.mayServeReads(from: number) == true)
+        #expect(world.members[backup].replica?.mayServeReads(from: number.next) == false)
     }
 
     @Test("A lower epoch is refused, and its primary stops serving when it hears so (C3)")
@@ -165,15 +167,17 @@ import Testing
         let start = EpochStart(configuration: configuration, keepThrough: number)
         let run = Incarnation(rawValue: 6)
         let state = ReplicaState(
-            adopted: Epoch(rawValue: 2), durable: number, committed: number, starts: [start])
+            adopted: Epoch(rawValue: 2), durable: number, committed: number, starts: [start],
+            kept: number, grants: [Grant(primary: disks[1], remaining: .seconds(2))])
         let bodies: [ReplicationBody] = [
             .query(configuration, incarnation: run, after: Epoch(rawValue: 1)),
             .state(state, incarnation: run), .begin(start, missed: [start, start]),
             .acknowledge(durable: number, committed: number, isFull: true),
             .prepare(committed: number, record), .beacon(committed: number, sent: number),
             .missing(after: number), .stale, .fetch(number), .fetched(number, .record(record)),
-            .fetched(number, .superseded), .fetched(number, .unavailable), .preparedQuery(8),
-            .preparedReport(8, durable: number),
+            .fetched(number, .superseded), .fetched(number, .unavailable),
+            .lease(Instant(nanoseconds: 5)),
+            .granted(Instant(nanoseconds: .max)),
         ]
         return bodies.map {
             ReplicationMessage(

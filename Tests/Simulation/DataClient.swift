@@ -22,9 +22,15 @@ final class DataHistory {
     var chunks: [SharedChunk] = []
     /// The newest view of each set that a master told.
     var views: [SetID: SetView] = [:]
+    /// What was acknowledged or read has numbers up to these: as an open would tell.
+    var numbers: [SetID: RecordNumber] = [:]
     var lastStamp: UInt64 = 0
     var acknowledged = 0
     var reads = 0
+
+    func note(_ set: SetID, _ number: RecordNumber) {
+        numbers[set] = max(numbers[set] ?? .none, number)
+    }
 
     func learn(_ view: SetView) {
         if let known = views[view.configuration.set],
@@ -281,7 +287,8 @@ final class DataClient: SimClient {
                 truncation: 0, cuts: [])
             let request = ReadRequest(
                 context: context, chunk: chunk.chunk, block: block, count: 1,
-                allowsBackup: item.member != nil)
+                backupFrom: item.member.map { _ in history.numbers[chunk.set] ?? RecordNumber.none }
+            )
             let members = view.configuration.members
             let target =
                 item.member.map { members[$0 % members.count] } ?? view.configuration.primary
@@ -394,6 +401,7 @@ final class DataClient: SimClient {
             items.remove(at: index)
             history.check.acknowledge(stamp, at: cells)
             history.acknowledged += 1
+            history.note(set, reply.number)
             world.say("client \(number): write \(stamp) is acknowledged as \(reply.number)")
         case .notPrimary, .staleEpoch, .unknownSet:
             refresh(set)
@@ -415,11 +423,12 @@ final class DataClient: SimClient {
             items[index].work = .read(
                 chunk: chunk, block: block, invoked: invoked, pieces: pieces)
             guard reply.isLast else { return }
-            let isFromPrimary = items.remove(at: index).member == nil
+            items.remove(at: index)
+            history.note(chunk.set, reply.number)
             guard reply.blocks >= 1 else {
                 return world.fail("read", "an answer without the block that was asked for")
             }
-            check(pieces, chunk, block, invoked, isFromPrimary)
+            check(pieces, chunk, block, invoked)
         case .invalid, .fenced, .outdated, .noSpace:
             world.fail("read status", "a read of \(chunk.chunk) got \(reply.status)")
         default:
@@ -433,8 +442,7 @@ final class DataClient: SimClient {
 
     /// Lays the pieces over each other and checks every cell.
     private func check(
-        _ pieces: [Piece], _ chunk: SharedChunk, _ block: UInt16, _ invoked: Int,
-        _ isFromPrimary: Bool
+        _ pieces: [Piece], _ chunk: SharedChunk, _ block: UInt16, _ invoked: Int
     ) {
         var content = [UInt8](repeating: 0, count: Cell.count * Cell.size)
         for piece in pieces {
@@ -456,8 +464,7 @@ final class DataClient: SimClient {
                 }
             }
             let place = CellPlace(chunk: chunk.chunk, block: block, cell: cell)
-            let wrong = history.check.read(
-                first, place, invoked: invoked, settles: isFromPrimary)
+            let wrong = history.check.read(first, place, invoked: invoked)
             if let wrong {
                 return world.fail("registers", "client \(number) read \(wrong)")
             }

@@ -1,7 +1,6 @@
 // Registers: each cell of a file holds the stamp of one write. A read must return the last write
 // that was acknowledged before it, or one that ran beside it. What a primary has answered is
-// committed, so later reads must not go back behind it; a backup may be ahead of its primary in
-// writes that every member has and nobody acknowledged yet.
+// committed, so later reads must not go back behind it, and so is what another copy answered.
 
 import Base
 
@@ -20,7 +19,7 @@ struct PageCheck {
     private struct Write {
         var stamp: UInt64
         var invoked: Int
-        /// When it was acknowledged, or first answered by a primary; it can't be undone any more.
+        /// When it was acknowledged or first read; it can't be undone any more.
         var settled: Int?
     }
     private var cells: [CellPlace: [Write]] = [:]
@@ -53,10 +52,8 @@ struct PageCheck {
     }
 
     /// A read that began at `invoked` ends now with this stamp (0: nothing was ever written).
-    /// `settles`: a primary answered it. Says what is wrong with it.
-    mutating func read(
-        _ stamp: UInt64, _ place: CellPlace, invoked: Int, settles: Bool
-    ) -> String? {
+    /// Says what is wrong with it.
+    mutating func read(_ stamp: UInt64, _ place: CellPlace, invoked: Int) -> String? {
         let writes = cells[place] ?? []
         // Writes that were settled before the read began hide all that were settled before them.
         let hiding = writes.filter { $0.settled ?? .max < invoked }
@@ -71,7 +68,7 @@ struct PageCheck {
         if let later = hiding.first(where: { $0.stamp != stamp && settled < $0.invoked }) {
             return "\(stamp) at \(place), though \(later.stamp) was acknowledged after it"
         }
-        if settles { settle(stamp, place, tick()) }
+        settle(stamp, place, tick())
         return nil
     }
 }

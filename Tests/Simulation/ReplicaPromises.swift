@@ -128,9 +128,6 @@ struct ReplicaPromises {
         case .state(let state, _):
             tell(name, state.adopted, state.durable)
             return (true, nil)
-        case .preparedReport(_, let durable):
-            tell(name, message.epoch, durable)
-            return (true, nil)
         case .prepare(let number, _), .beacon(let number, _):
             let epoch = EpochName(set: message.set, epoch: message.epoch)
             if let other = primaries[epoch], other != message.sender {

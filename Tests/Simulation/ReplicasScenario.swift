@@ -3,6 +3,7 @@
 // ReplicaPromises, and here:
 //
 //  liveness     in calm everything that clients asked is answered
+//  whole        some time into the calm every set has as many members as are wanted
 //  agreement    in the end every member returns the same cells
 //  durability   after the loss of power the same holds again
 //  rot          no damage is reported on a sound disk
@@ -24,17 +25,22 @@ final class ReplicasScenario: Scenario, WorldObserver {
     private let history = DataHistory()
     private var clients: [DataClient] = []
     private let masters: Int
+    private let goal: Int
+    private let repairDelay: Interval
     private let stores: [StoreConfiguration]
     private var random: SeededRandom
     private var promises = ReplicaPromises()
     private var checkedRuns: [UInt32]
     private var reached: Set<String> = []
+    /// The newest configuration of each set that masters gave out.
+    private var latest: [SetID: SetConfiguration] = [:]
 
     init(random: inout SeededRandom) {
         masters = random.chance(3, of: 4) ? 1 : 3
-        let goal = random.chance(1, of: 4) ? 2 : 3
-        let servers = goal + random.below(2)
+        goal = random.chance(1, of: 4) ? 2 : 3
+        let servers = goal + random.below(3)
         let sizes = Sizes(random: &random)
+        repairDelay = sizes.repairDelay
         var stores: [StoreConfiguration] = []
         var nodes = Self.masterNodes(masters, goal: goal, sizes, &random)
         for number in 0..<servers {
@@ -68,11 +74,13 @@ final class ReplicasScenario: Scenario, WorldObserver {
         var segment: Int
         var checkpoint: Int
         var drift: Int
+        var repairDelay: Interval
 
         init(random: inout SeededRandom) {
             segment = [256 << 10, 512 << 10, 2 << 20][random.below(3)]
             checkpoint = [64 << 10, 256 << 10, 1 << 30][random.below(3)]
             drift = [0, 0, 1_000, 10_000][random.below(4)]
+            repairDelay = .milliseconds([100, 1_000, 60_000][random.below(3)])
         }
     }
 
@@ -93,7 +101,8 @@ final class ReplicasScenario: Scenario, WorldObserver {
                     MasterConfiguration(
                         cell: cell, id: address.id, masters: addresses, goal: goal,
                         disk: DiskID(rawValue: UInt64(900 + place)),
-                        seed: UInt64(node.run) << 8 | UInt64(place), segmentSize: 256 << 10))
+                        seed: UInt64(node.run) << 8 | UInt64(place), segmentSize: 256 << 10,
+                        repairDelay: sizes.repairDelay))
             }
         }
     }
@@ -129,6 +138,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
         chaos.calm()
         for client in clients { client.isStopping = true }
         settle("calm")
+        awaitWholeSets()
         readEverything("calm")
         guard world.failure == nil else { return }
         for node in world.nodes { world.crash(node, power: true) }
@@ -144,6 +154,21 @@ final class ReplicasScenario: Scenario, WorldObserver {
             guard world.now < deadline else {
                 let open = clients.filter { !$0.isIdle }.map(\.firstOpen)
                 return world.fail("liveness", "\(when): open: \(open)")
+            }
+            world.run(until: world.now + .milliseconds(100))
+        }
+    }
+
+    /// Members that left come back, or others take their place (C9, C19).
+    private func awaitWholeSets() {
+        guard repairDelay < .seconds(10) else { return }
+        let deadline = world.now + .seconds(30)
+        let used = Set(history.chunks.map(\.set)).sorted()
+        while world.failure == nil {
+            let small = used.filter { latest[$0].map { $0.members.count < goal } ?? false }
+            if small.isEmpty { return }
+            guard world.now < deadline else {
+                return world.fail("whole", "\(small.map { "\(latest[$0]!)" })")
             }
             world.run(until: world.now + .milliseconds(100))
         }
@@ -190,6 +215,9 @@ final class ReplicasScenario: Scenario, WorldObserver {
         case .replication:
             guard let message = try? ReplicationMessage(head: frame.head, payload: frame.payload)
             else { return world.fail("coding", "\(node.name) sends what can't be read") }
+            if case .begin(let start, _) = message.body, start.startsOver {
+                reached.insert("started-over")
+            }
             let verdict = promises.tell(message)
             if let wrong = verdict.wrong {
                 return world.fail(wrong.check, "\(node.name): \(wrong.detail)")
@@ -217,7 +245,18 @@ final class ReplicasScenario: Scenario, WorldObserver {
         if let wrong = promises.give(view.configuration) {
             world.fail("one configuration", "\(node.name): \(wrong)")
         }
-        if view.configuration.epoch.rawValue > 1 { reached.insert("second-epoch") }
+        note(view.configuration)
+    }
+
+    private func note(_ next: SetConfiguration) {
+        let known = latest[next.set]
+        guard next.epoch > known?.epoch ?? .none else { return }
+        latest[next.set] = next
+        if next.epoch.rawValue > 1 { reached.insert("second-epoch") }
+        guard let known, known.epoch.next == next.epoch else { return }
+        if next.members.count < known.members.count { reached.insert("member-left") }
+        if !next.members.allSatisfy(known.members.contains) { reached.insert("member-joined") }
+        if !next.members.contains(known.primary) { reached.insert("primary-left") }
     }
 
     private func checkDurable(_ node: SimNode, _ check: String) {

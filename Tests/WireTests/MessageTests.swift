@@ -53,7 +53,8 @@ extension Samples {
             Sample(
                 ReadRequest(
                     context: context(), chunk: chunk(), block: UInt16(random.below(900)),
-                    count: UInt16(1 + random.below(64)), allowsBackup: flag())),
+                    count: UInt16(1 + random.below(64)),
+                    backupFrom: flag() ? RecordNumber(rawValue: random.next() >> 8) : nil)),
             Sample(
                 ReadReply(
                     status: statuses[random.below(statuses.count)], epoch: name(),
