@@ -75,6 +75,8 @@ struct ReplicaPromises {
     private(set) var told: [ReplicaName: Told] = [:]
     private(set) var names: [ReplicaName] = []
     private var writes: [WriteName: RecordNumber] = [:]
+    /// Which write has a number.
+    private var holders: [SetNumber: WriteName] = [:]
     private var primaries: [EpochName: DiskID] = [:]
     private var given: [SetID: Epoch] = [:]
     private var configurations: [EpochName: SetConfiguration] = [:]
@@ -149,6 +151,13 @@ struct ReplicaPromises {
         guard record.session != .none, case .write = record.body else { return nil }
         let name = WriteName(
             set: record.set, session: record.session, sequence: record.sequence)
+        let place = SetNumber(set: record.set, number: record.number)
+        // A later epoch's record took the number of one that never was committed.
+        if let old = holders.updateValue(name, forKey: place), old != name,
+            writes[old] == record.number
+        {
+            writes[old] = nil
+        }
         defer { writes[name] = record.number }
         guard let known = writes[name], known != record.number,
             known <= committed[record.set] ?? .none
