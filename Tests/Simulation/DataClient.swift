@@ -32,13 +32,15 @@ final class DataHistory {
         numbers[set] = max(numbers[set] ?? .none, number)
     }
 
-    func learn(_ view: SetView) {
-        if let known = views[view.configuration.set],
-            known.configuration.epoch > view.configuration.epoch
-        {
-            return
-        }
-        views[view.configuration.set] = view
+    func learn(_ view: SetView) { views.learn(view) }
+}
+
+extension [SetID: SetView] {
+    /// The view with the higher epoch stays.
+    fileprivate mutating func learn(_ view: SetView) {
+        let set = view.configuration.set
+        if let known = self[set], known.configuration.epoch > view.configuration.epoch { return }
+        self[set] = view
     }
 }
 
@@ -73,6 +75,9 @@ final class DataClient: SimClient {
     let history: DataHistory
     var items: [Item] = []
     var isStopping = false
+    /// What this client was told of sets; it may be long out of date, and an old primary
+    /// may still be asked (C11).
+    var views: [SetID: SetView] = [:]
     private var place = 0
     private var random: SeededRandom
     private var session = SessionID.none
@@ -183,7 +188,7 @@ final class DataClient: SimClient {
 
     private func write() {
         let chunk = history.chunks[random.below(history.chunks.count)]
-        guard history.views[chunk.set] != nil else { return refresh(chunk.set) }
+        guard views[chunk.set] != nil else { return refresh(chunk.set) }
         var cells: [CellPlace] = []
         var extents: [Extent] = []
         history.lastStamp += 1
@@ -274,13 +279,13 @@ final class DataClient: SimClient {
         case .metadata(let request):
             world.send(request.frame(request: item.request), fromClient: place, to: leader)
         case .write(let stamp, let cells, var request):
-            guard let view = history.views[request.context.set] else { return }
+            guard let view = views[request.context.set] else { return }
             request.context.epoch = view.configuration.epoch
             request.firstUnacked = firstUnacked
             items[index].work = .write(stamp: stamp, cells: cells, request)
             post(request.frame(request: item.request), to: view.configuration.primary, view)
         case .read(let chunk, let block, let invoked, _):
-            guard let view = history.views[chunk.set] else { return }
+            guard let view = views[chunk.set] else { return }
             items[index].work = .read(chunk: chunk, block: block, invoked: invoked, pieces: [])
             let context = ChunkContext(
                 set: chunk.set, epoch: view.configuration.epoch, session: session,
@@ -380,7 +385,7 @@ final class DataClient: SimClient {
             }
             learn(layout.inode, first, layout)
         case .sets(let views):
-            for view in views { history.learn(view) }
+            for view in views { learn(view) }
             if case .query(.sets(let sets)) = request.body {
                 for set in sets { isAsking[set] = nil }
             }
@@ -388,8 +393,13 @@ final class DataClient: SimClient {
         }
     }
 
+    private func learn(_ view: SetView) {
+        history.learn(view)
+        views.learn(view)
+    }
+
     private func learn(_ inode: InodeID, _ chunk: LayoutChunk, _ layout: Layout) {
-        for view in layout.sets { history.learn(view) }
+        for view in layout.sets { learn(view) }
         history.chunks.append(SharedChunk(inode: inode, chunk: chunk.chunk, set: chunk.set))
     }
 

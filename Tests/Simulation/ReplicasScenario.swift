@@ -177,6 +177,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
     /// Every block from its primary, then from every member. A disk with damage may refuse.
     private func readEverything(_ when: String) {
         guard world.failure == nil, let reader = clients.first else { return }
+        reader.views = history.views
         for chunk in history.chunks {
             for block in 0..<UInt16(Cell.blocks) {
                 reader.read(chunk, block, member: nil, isPinned: true)
@@ -185,7 +186,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
         settle("reading, \(when)")
         guard world.failure == nil else { return }
         for chunk in history.chunks {
-            guard let view = history.views[chunk.set] else { continue }
+            guard let view = reader.views[chunk.set] else { continue }
             for (index, location) in view.locations.enumerated() {
                 guard let place = world.place(of: .server(location.server)),
                     world.nodes[place].disk.damage == 0
