@@ -53,9 +53,7 @@ struct ModelDisk {
             }
         }
         let live = records.filter { record in
-            starts.allSatisfy {
-                $0.configuration.epoch <= record.epoch || record.number <= $0.keepThrough
-            }
+            starts.allSatisfy { !$0.kills(record.epoch, record.number) }
         }
         return live.sorted { $0.number < $1.number }
     }

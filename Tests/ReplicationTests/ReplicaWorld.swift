@@ -77,6 +77,18 @@ struct ReplicaWorld {
         for member in members.indices { orders.append((member, next)) }
     }
 
+    /// The primary of the last epoch.
+    var primary: Int { configurations.last.map { index($0.primary) } ?? 0 }
+
+    /// A new epoch of some of the disks; everybody hears of it.
+    mutating func give(members: [Int], primary: Int) {
+        let next = SetConfiguration(
+            set: set, epoch: configurations.last?.epoch.next ?? Epoch(rawValue: 1),
+            primary: disk(primary), members: members.map(disk))
+        configurations.append(next)
+        for member in self.members.indices { step(member, .configure(next)) }
+    }
+
     // MARK: members
 
     mutating func start(_ index: Int) {

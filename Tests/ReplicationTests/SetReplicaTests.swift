@@ -5,49 +5,28 @@ import Replication
 import Testing
 
 @Suite struct SetReplicaTests {
-    /// Three members in their first epoch, member 0 the primary, serving and quiet.
-    private func serving(count: Int = 3) throws -> ReplicaWorld {
-        var world = ReplicaWorld(seed: 2, count: count)
-        for _ in 0..<40 { world.round() }
-        let primary = try #require(world.members.firstIndex { $0.replica?.isServing == true })
-        try #require(primary == world.index(world.configurations[0].primary))
-        return world
-    }
-    private func primary(of world: ReplicaWorld) -> Int {
-        world.index(world.configurations[world.configurations.count - 1].primary)
-    }
-    private func deliverAll(_ world: inout ReplicaWorld) {
-        for link in world.links.indices {
-            let messages = world.links[link]
-            world.links[link] = []
-            for message in messages {
-                world.step(world.index(message.receiver), .message(message))
-            }
-        }
-    }
-
     @Test("A write is answered when every member, the primary too, has it on disk (C5)")
     func answersWhenAllAreDurable() throws {
         for last in 0..<3 {
-            var world = try serving()
-            let primary = primary(of: world)
+            var world = try ReplicaWorld.serving()
+            let primary = world.primary
             world.open = [1]
             world.write(primary, 1)
-            deliverAll(&world)
+            world.deliverAll()
             for member in 0..<3 where member != last {
                 world.sync(member)
-                deliverAll(&world)
+                world.deliverAll()
             }
             #expect(world.acknowledged.isEmpty)
             world.sync(last)
-            deliverAll(&world)
+            world.deliverAll()
             #expect(world.acknowledged[1] == RecordNumber(rawValue: 1))
         }
     }
 
     @Test("The backups hear of the last commit, and then no one says anything")
     func quietWhenIdle() throws {
-        var world = try serving()
+        var world = try ReplicaWorld.serving()
         world.open = [1]
         for _ in 0..<20 { world.round() }
         #expect(world.members.allSatisfy { $0.replica?.committed == RecordNumber(rawValue: 1) })
@@ -60,8 +39,8 @@ import Testing
 
     @Test("Lost prepares are sent again without a new epoch")
     func resends() throws {
-        var world = try serving()
-        let primary = primary(of: world)
+        var world = try ReplicaWorld.serving()
+        let primary = world.primary
         world.open = Array(1...20)
         for tag in world.open { world.write(primary, tag) }
         for link in world.links.indices { world.links[link] = [] }
@@ -72,8 +51,8 @@ import Testing
 
     @Test("A write that is sent again while it is under way gets the same number (C15)")
     func sameNumberTwice() throws {
-        var world = try serving()
-        let primary = primary(of: world)
+        var world = try ReplicaWorld.serving()
+        let primary = world.primary
         world.open = [1]
         world.write(primary, 1)
         world.write(primary, 1)
@@ -84,8 +63,8 @@ import Testing
 
     @Test("With a member down the primary takes a bounded number of writes, and keeps them")
     func boundedWindow() throws {
-        var world = try serving()
-        let primary = primary(of: world)
+        var world = try ReplicaWorld.serving()
+        let primary = world.primary
         let backup = (primary + 1) % 3
         world.crash(backup, extra: 0)
         for tag in 1...UInt64(Limits.preparedRecords) + 5 {
@@ -102,8 +81,8 @@ import Testing
 
     @Test("A restarted member acts in no epoch that it had before (C10)")
     func restartedMemberWaits() throws {
-        var world = try serving()
-        let primary = primary(of: world)
+        var world = try ReplicaWorld.serving()
+        let primary = world.primary
         let backup = (primary + 1) % 3
         world.crash(backup, extra: 0)
         world.start(backup)
@@ -122,8 +101,8 @@ import Testing
 
     @Test("A lower epoch is refused, and its primary stops serving when it hears so (C3)")
     func refusesLowerEpochs() throws {
-        var world = try serving()
-        let primary = primary(of: world)
+        var world = try ReplicaWorld.serving()
+        let primary = world.primary
         let backup = (primary + 1) % 3
         let next = SetConfiguration(
             set: world.set, epoch: Epoch(rawValue: 2), primary: world.disk(backup),
@@ -132,15 +111,15 @@ import Testing
         for link in world.links.indices { world.links[link] = [] }
         world.open = [1]
         world.write(primary, 1)
-        deliverAll(&world)
+        world.deliverAll()
         #expect(world.members[backup].disk.alive().isEmpty)
-        deliverAll(&world)
+        world.deliverAll()
         #expect(world.members[primary].replica?.isServing == false)
     }
 
     @Test("A set of one member serves and answers by itself")
     func singleMember() throws {
-        var world = try serving(count: 1)
+        var world = try ReplicaWorld.serving(count: 1)
         world.open = [1, 2]
         for _ in 0..<3 { world.round() }
         #expect(world.acknowledged.count == 2)
