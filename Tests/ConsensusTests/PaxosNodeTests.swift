@@ -125,6 +125,31 @@ private func isAccepted(_ message: PaxosMessage) -> Bool {
         #expect(bench.chosen[0].last == .commands([1, 2, 3]))
     }
 
+    @Test("A vote for another ballot does not count (M5)")
+    func otherVotes() throws {
+        var bench = Bench(count: 3)
+        bench.elect()
+        try #require(bench.nodes[0].isServing)
+        for index in 0..<3 { bench.sync(index) }
+        bench.mail = []
+        let before = bench.nodes[0].chosen
+        bench.step(0, .propose(PaxosTag(rawValue: 1), [1, 2, 3]))
+        bench.deliver(to: 1)
+        bench.sync(1)
+        bench.sync(0)
+        let votes = bench.mail.compactMap { mail -> Acceptance? in
+            if case .accepted(let vote) = mail.message { vote } else { nil }
+        }
+        let vote = try #require(votes.first)
+        let sender = bench.nodes[1].id
+        var other = vote
+        other.ballot.round -= 1
+        bench.step(0, .message(from: sender, .accepted(other)))
+        #expect(bench.nodes[0].chosen == before)
+        bench.step(0, .message(from: sender, .accepted(vote)))
+        #expect(bench.nodes[0].chosen == before.next)
+    }
+
     @Test("A sync whose end is not on the disk has not happened")
     func cutSync() throws {
         var bench = Bench(count: 3)
