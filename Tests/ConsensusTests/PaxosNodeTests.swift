@@ -143,7 +143,9 @@ private func isAccepted(_ message: PaxosMessage) -> Bool {
         let vote = try #require(votes.first)
         let sender = bench.nodes[1].id
         var other = vote
-        other.ballot.round -= 1
+        other.ballot = Ballot(
+            configuration: vote.ballot.configuration, round: vote.ballot.round - 1,
+            node: bench.nodes[1].id)
         bench.step(0, .message(from: sender, .accepted(other)))
         #expect(bench.nodes[0].chosen == before)
         bench.step(0, .message(from: sender, .accepted(vote)))
