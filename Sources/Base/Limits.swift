@@ -154,6 +154,10 @@ package enum Limits {
     package static let repairDelay = Interval.seconds(60)
     /// Learners that one disk feeds or is, at a time (C19).
     package static let fillsPerDisk = 2
+    /// Moves of one plan.
+    package static let rebalanceMoves = 1_024
+    /// Sets in one page of the map of the cell.
+    package static let mappedSets = 1_024
     /// Sets in one report.
     package static let reportedSets = 4_096
 

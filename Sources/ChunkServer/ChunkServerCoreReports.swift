@@ -183,7 +183,9 @@ extension ChunkServerCore {
             isServing: replica.isServing, stored: usage.stored,
             chunks: usage.chunks,
             learner: replica.learner.map {
-                LearnerReport(disk: $0.disk, isCounted: $0.isCounted, isReady: $0.isReady)
+                LearnerReport(
+                    disk: $0.disk, durable: $0.durable, isCounted: $0.isCounted,
+                    isReady: $0.isReady)
             }, silent: replica.silent)
     }
 
@@ -215,6 +217,7 @@ extension ChunkServerCore {
         for drop in orders.drops { carryOut(drop) }
         for cut in orders.cuts { carryOut(cut) }
         for fill in orders.fills { carryOut(fill) }
+        for discard in orders.discards { carryOut(discard: discard) }
         if orders.wantsAllSets {
             leader.needsAll = true
             leader.isUrgent = true

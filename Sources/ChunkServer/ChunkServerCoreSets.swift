@@ -247,4 +247,10 @@ extension ChunkServerCore {
         effects.append(.address(learner.server, learner.address))
         step(index, .fill(fill.epoch, learner: learner.disk))
     }
+
+    /// A set whose copy here is in the way (C14).
+    mutating func carryOut(discard configuration: SetConfiguration) {
+        guard let index = places[configuration.set] else { return }
+        step(index, .discard(configuration))
+    }
 }

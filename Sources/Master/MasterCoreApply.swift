@@ -105,6 +105,7 @@ extension MasterCore {
         case .retry, .conflict: .retry
         case .sessionDead: .sessionDead
         case .forgotten: .forgotten
+        case .refused(let refusal): .refused(refusal)
         case .done, .set: .done
         case .entry(let attributes): .entry(attributes)
         case .created(let attributes, let layout): .created(attributes, resolve(layout))

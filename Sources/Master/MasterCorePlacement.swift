@@ -36,12 +36,14 @@ extension MasterCore {
     /// Looks at the cell: once a round, for all choices until the next.
     mutating func refreshView() {
         guard let lead else { return }
+        let draining = namespace.drainingServers
         let sets = lead.sets.choices.map { openSet($0.record.configuration) }
         let servers = namespace.serverRecords.map { record in
             let machine = record.address.machine
             return ClusterView.Server(
                 id: record.id, host: machine.isEmpty ? "server \(record.id)" : machine,
-                rack: record.rack, isUp: lead.server(record.id)?.isUp ?? false)
+                rack: record.rack, isUp: lead.server(record.id)?.isUp ?? false,
+                isDraining: draining.contains(record.id))
         }
         let presumed = time.now - lead.since < Limits.serverSilence
         let disks = namespace.diskRecords.map { record in

@@ -149,6 +149,8 @@ extension MasterCore {
             return .sets(sets.compactMap { namespace.setView($0, isUp: isUp) })
         case .statistics: return .statistics(statistics)
         case .status: return .status(status)
+        case .map(let after): return .map(map(after: after))
+        case .operations: return .operations(operations)
         }
     }
     private func resolve(_ layout: Layout) -> Layout { namespace.resolve(layout, isUp: isUp) }
@@ -248,6 +250,7 @@ extension MasterCore {
         case .renewSession: .renewSession
         case .releaseOrphans(let inodes): .releaseOrphans(inodes)
         case .closeSession: .closeSession
+        case .operate(let operation): .operate(operation)
         case .create, .link, .unlink, .removeDirectory, .rename, .allocate, .openSession:
             preconditionFailure("handled by prepare")
         }

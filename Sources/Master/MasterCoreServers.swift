@@ -259,6 +259,7 @@ extension MasterCore {
             CutOrder(set: $0.set, chunk: $0.chunk, truncation: $0.truncation, from: $0.from)
         }
         orders.fills = fillOrders(for: server)
+        orders.discards = discardOrders(for: server)
         return orders
     }
 

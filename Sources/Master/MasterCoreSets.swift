@@ -36,8 +36,13 @@ struct SetState: Sendable {
     var isWaiting = true
     /// It has fewer members than the goal since then.
     var lacksSince: Instant?
-    /// The disk that its primary is to fill.
+    /// What it needs, and the disk that its primary is to fill for it.
+    var task: SetTask?
     var fill: DiskID?
+    /// Why nothing is filled although it should be.
+    var waits = ""
+    /// Bytes that its learner had when the rate was last taken.
+    var filled: UInt64 = 0
 
     var id: SetID { record.configuration.set }
 }

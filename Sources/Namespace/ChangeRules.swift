@@ -32,7 +32,7 @@ extension Change {
             return attributeNameFault(name)
                 ?? (value.count > Limits.attributeValue ? .listTooLong : nil)
         case .removeExtendedAttribute(_, let name): return attributeNameFault(name)
-        case .releaseOrphans, .renewSession, .closeSession: return nil
+        case .releaseOrphans, .renewSession, .closeSession, .operate: return nil
         }
     }
 }

@@ -88,6 +88,8 @@ package enum Change: Hashable, Sendable {
     case releaseOrphans([InodeID])
     /// -> done
     case closeSession
+    /// -> done or refused
+    case operate(Operation)
 }
 
 /// A new inode and its first name.
@@ -136,6 +138,8 @@ package enum Outcome: Hashable, Sendable {
     case forgotten
     /// The servers' side of the state is not as the command assumes: nothing changed.
     case conflict
+    /// An operator's change was refused; nothing changed.
+    case refused(Refusal)
     case done
     case entry(Attributes)
     /// The layout covers the first chunk; like all layouts of outcomes it has no `sets`: see

@@ -195,6 +195,9 @@ extension Change {
             writer.write(13 as UInt8)
             writer.writeList(inodes) { $0.write($1) }
         case .closeSession: writer.write(14 as UInt8)
+        case .operate(let operation):
+            writer.write(15 as UInt8)
+            operation.encode(into: &writer)
         default: preconditionFailure("a change of names")
         }
     }
@@ -245,6 +248,7 @@ extension Change {
         case 12: self = .renewSession
         case 13: self = .releaseOrphans(try reader.readNames())
         case 14: self = .closeSession
+        case 15: self = .operate(try Operation(from: &reader))
         default: throw .invalid(field: "change", value: UInt64(tag))
         }
     }

@@ -47,6 +47,10 @@ package struct Namespace: Sendable {
     var disks = OrderedTable<DiskRecord>()
     var setTable = OrderedTable<SetRecord>()
     var lastSet: UInt64 = 0
+    var draining: [ServerID] = []
+    /// Identities that may not come back, the oldest first.
+    var removed: [ServerID] = []
+    var rebalance: Rebalance?
     /// Chunks that left their layouts since the last tick.
     var loose: [LooseChunk] = []
     var dropOrders = OrderedTable<PendingDrop>()
@@ -133,6 +137,7 @@ package struct Namespace: Sendable {
         case .closeSession:
             endSession(session)
             return .done
+        case .operate(let operation): return operate(operation)
         }
     }
 }

@@ -113,6 +113,11 @@ extension Namespace {
                 $0.write(set.number)
             }
         }
+        sum.add {
+            $0.writeList(draining) { $0.write($1) }
+            $0.writeList(removed) { $0.write($1) }
+            $0.writeOptional(rebalance) { $1.encode(into: &$0) }
+        }
         for loose in loose {
             sum.add {
                 $0.write(loose.set)
@@ -180,6 +185,9 @@ extension Outcome {
         case .set(let configuration):
             writer.write(14 as UInt8)
             configuration.encode(into: &writer)
+        case .refused(let refusal):
+            writer.write(15 as UInt8)
+            refusal.encode(into: &writer)
         }
     }
 }

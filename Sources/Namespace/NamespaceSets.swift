@@ -8,9 +8,9 @@ private let diskBound = 64
 
 extension Namespace {
     mutating func register(_ server: ServerRecord, _ reported: [DiskRecord]) -> Outcome {
-        guard servers.contains(server.id) || servers.count < serverBound else {
-            return .conflict
-        }
+        guard servers.contains(server.id) || servers.count < serverBound,
+            !removed.contains(server.id)
+        else { return .conflict }
         guard reported.count <= diskBound, Set(reported.map(\.id)).count == reported.count,
             reported.allSatisfy({ $0.server == server.id && isNews($0) })
         else { return .conflict }
@@ -69,6 +69,7 @@ extension Namespace {
         record.configuration = configuration
         record.incarnations = incarnations
         setTable.insert(record)
+        endMoves(of: configuration)
         return .set(configuration)
     }
 }

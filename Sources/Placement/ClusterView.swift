@@ -15,13 +15,18 @@ package struct ClusterView: Hashable, Sendable {
         package var rack: String
         /// Whether the leader heard of it within `Limits.serverSilence`.
         package var isUp: Bool
+        /// Its copies are to go elsewhere.
+        package var isDraining: Bool
 
         /// All fields at once.
-        package init(id: ServerID, host: String, rack: String, isUp: Bool) {
+        package init(
+            id: ServerID, host: String, rack: String, isUp: Bool, isDraining: Bool = false
+        ) {
             self.id = id
             self.host = host
             self.rack = rack
             self.isUp = isUp
+            self.isDraining = isDraining
         }
     }
 
@@ -132,6 +137,7 @@ package struct ClusterView: Hashable, Sendable {
         case unknown = "is not known"
         case serverIsDown = "is on a server that is down"
         case hasFailed = "has failed"
+        case isDraining = "is on a server that is drained"
         /// Over 95 %: the rest is for deletes, epochs and repairs (C20).
         case isFull = "is full"
     }
@@ -145,6 +151,7 @@ package struct ClusterView: Hashable, Sendable {
     func obstacle(_ disk: Disk, _ server: Server) -> Obstacle? {
         if !server.isUp { return .serverIsDown }
         if disk.hasFailed { return .hasFailed }
+        if server.isDraining { return .isDraining }
         let bound = UInt128(disk.capacity) * UInt128(100 - Limits.reservePercent)
         return UInt128(disk.used) * 100 > bound || disk.free == 0 ? .isFull : nil
     }

@@ -51,6 +51,17 @@ package enum PlacementPolicy {
         return next(left, chosen, goal: goal, in: view, &random)?.pick
     }
 
+    /// Why no disk can be one more member, a word for each that is none yet.
+    package static func obstacles(beside members: [DiskID], in view: ClusterView) -> String {
+        let others = view.disks.filter { !members.contains($0.id) }
+        if others.isEmpty { return "another disk: the cell has no more" }
+        let reasons = others.prefix(8).map { disk in
+            let obstacle = view.obstacle(disk.id)
+            return "disk \(disk.id) \(obstacle?.rawValue ?? "is busy or beside a copy")"
+        }
+        return "a place: " + reasons.joined(separator: ", ")
+    }
+
     private static func candidates(
         in view: ClusterView, _ isAllowed: (DiskID) -> Bool
     ) -> [Candidate] {

@@ -70,6 +70,9 @@ package enum ReplicaEvent: Hashable, Sendable {
     /// By order of the masters: this disk is to be filled, and to become a member (C9). Ignored
     /// in another epoch, and while another learner counts.
     case fill(Epoch, learner: DiskID)
+    /// By order of the masters: every member has the set in this epoch, and this disk is none of
+    /// them; what it has is emptied (C14). Ignored by a member, and once it heard of a later epoch.
+    case discard(SetConfiguration)
     /// A read waits for the primary's lease (C11).
     case wantLease
     /// Time has passed.

@@ -165,6 +165,7 @@ package struct SetReplica: Sendable {
         switch event {
         case .configure(let configuration): configure(configuration)
         case .fill(let epoch, let learner): fill(epoch, learner)
+        case .discard(let configuration): discard(configuration)
         case .wantLease: wantLease()
         case .write(let tag, let drafts): write(tag, drafts)
         case .message(let message): receive(message)
@@ -210,7 +211,7 @@ package struct SetReplica: Sendable {
     }
 
     /// Another replica is primary now: whoever waits here sends the write again there.
-    private mutating func resign() {
+    mutating func resign() {
         peers = []
         window.removeThrough(prepared) { entry in
             effects += entry.tags.map { .answer(tag: $0, .notPrimary) }

@@ -120,6 +120,21 @@ extension SetReplica {
         acknowledge()
     }
 
+    /// The set lives elsewhere: this copy is emptied by a start of that epoch (C14). Should it
+    /// become a learner again it starts over, or goes on from nothing in that very epoch.
+    mutating func discard(_ next: SetConfiguration) {
+        guard next.set == set, !next.members.contains(disk), !isAppending,
+            next.epoch > promised || next.epoch == promised && phase == .waiting,
+            next.epoch > startedIn, next.epoch > starts.last?.configuration.epoch ?? .none
+        else { return }
+        resign()
+        promised = next.epoch
+        configuration = next
+        phase = .waiting
+        question = nil
+        appendStart(EpochStart(configuration: next, keepThrough: .none, startsOver: true))
+    }
+
     /// This copy starts from nothing (C9).
     mutating func startOver() {
         starts.removeFirst(starts.count - 1)

@@ -29,6 +29,10 @@ package enum MetadataQuery: Hashable, Sendable {
     case statistics
     /// -> status
     case status
+    /// -> map: of sets after this one, and what is done about them
+    case map(after: SetID)
+    /// -> operations
+    case operations
 }
 
 /// A change; it goes through the Paxos log.
@@ -71,6 +75,8 @@ package enum MetadataChange: Hashable, Sendable {
     case releaseOrphans([InodeID])
     /// -> done
     case closeSession
+    /// -> done, or refused
+    case operate(Operation)
 }
 
 /// A client's request to the masters.
@@ -152,4 +158,8 @@ package enum MetadataReply: Message {
     case session(SessionID, time: Timestamp)
     case orphans([InodeID], time: Timestamp)
     case status(CellStatus)
+    case map(SetMap)
+    case operations(CellOperations)
+    /// An operator's change was refused; nothing changed.
+    case refused(Refusal)
 }

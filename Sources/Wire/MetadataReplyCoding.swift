@@ -70,6 +70,15 @@ extension MetadataReply {
         case .status(let status):
             writer.write(19 as UInt8)
             status.encode(into: &writer)
+        case .map(let map):
+            writer.write(20 as UInt8)
+            map.encode(into: &writer)
+        case .operations(let operations):
+            writer.write(21 as UInt8)
+            operations.encode(into: &writer)
+        case .refused(let refusal):
+            writer.write(22 as UInt8)
+            refusal.encode(into: &writer)
         default: preconditionFailure("coded above")
         }
     }
@@ -133,6 +142,9 @@ extension MetadataReply {
             }
             self = .orphans(inodes, time: try reader.readTimestamp())
         case 19: self = .status(try CellStatus(from: &reader))
+        case 20: self = .map(try SetMap(from: &reader))
+        case 21: self = .operations(try CellOperations(from: &reader))
+        case 22: self = .refused(try Refusal(from: &reader))
         default: throw .invalid(field: "metadata reply", value: UInt64(tag))
         }
     }

@@ -77,6 +77,10 @@ extension MetadataQuery {
             writer.writeList(sets) { $0.write($1) }
         case .statistics: writer.write(11 as UInt8)
         case .status: writer.write(12 as UInt8)
+        case .map(let after):
+            writer.write(13 as UInt8)
+            writer.write(after)
+        case .operations: writer.write(14 as UInt8)
         }
     }
 
@@ -103,6 +107,8 @@ extension MetadataQuery {
                 })
         case 11: self = .statistics
         case 12: self = .status
+        case 13: self = .map(after: try reader.read())
+        case 14: self = .operations
         default: throw .invalid(field: "metadata query", value: UInt64(tag))
         }
     }
@@ -152,6 +158,9 @@ extension MetadataChange {
             writer.write(77 as UInt8)
             writer.writeList(inodes) { $0.write($1) }
         case .closeSession: writer.write(78 as UInt8)
+        case .operate(let operation):
+            writer.write(79 as UInt8)
+            operation.encode(into: &writer)
         }
     }
 
@@ -227,6 +236,7 @@ extension MetadataChange {
                     try reader.read()
                 })
         case 78: self = .closeSession
+        case 79: self = .operate(try Operation(from: &reader))
         default: throw .invalid(field: "metadata change", value: UInt64(tag))
         }
     }

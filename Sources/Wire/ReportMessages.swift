@@ -51,6 +51,7 @@ package struct SetReport: Hashable, Sendable {
         writer.write(chunks)
         writer.writeOptional(learner) { writer, learner in
             writer.write(learner.disk)
+            writer.write(learner.durable)
             writer.write(learner.isCounted)
             writer.write(learner.isReady)
         }
@@ -67,8 +68,8 @@ package struct SetReport: Hashable, Sendable {
         chunks = try reader.read()
         learner = try reader.readOptional { (reader) throws(DecodeError) in
             LearnerReport(
-                disk: try reader.read(), isCounted: try reader.readBool(),
-                isReady: try reader.readBool())
+                disk: try reader.read(), durable: try reader.read(),
+                isCounted: try reader.readBool(), isReady: try reader.readBool())
         }
         silent = try reader.readList(bound: Limits.members) { (reader) throws(DecodeError) in
             try reader.read()
@@ -79,14 +80,17 @@ package struct SetReport: Hashable, Sendable {
 /// How far the learner of a set is (C9).
 package struct LearnerReport: Hashable, Sendable {
     package var disk: DiskID
+    /// The last record that is on its disk.
+    package var durable: RecordNumber
     /// Every write waits for it: another learner needs a new epoch.
     package var isCounted: Bool
     /// It may become a member.
     package var isReady: Bool
 
     /// All fields at once.
-    package init(disk: DiskID, isCounted: Bool, isReady: Bool) {
+    package init(disk: DiskID, durable: RecordNumber, isCounted: Bool, isReady: Bool) {
         self.disk = disk
+        self.durable = durable
         self.isCounted = isCounted
         self.isReady = isReady
     }
@@ -224,11 +228,14 @@ package struct ServerOrders: Message {
     package var drops: [DropOrder]
     package var cuts: [CutOrder]
     package var fills: [FillOrder]
+    /// Sets whose members are all elsewhere: what this server has of them is in the way (C14).
+    package var discards: [SetConfiguration]
 
     /// All fields at once.
     package init(
         isLeader: Bool, leader: MasterID?, wantsAllSets: Bool, configurations: [SetView],
-        drops: [DropOrder], cuts: [CutOrder], fills: [FillOrder] = []
+        drops: [DropOrder], cuts: [CutOrder], fills: [FillOrder] = [],
+        discards: [SetConfiguration] = []
     ) {
         self.isLeader = isLeader
         self.leader = leader
@@ -237,6 +244,7 @@ package struct ServerOrders: Message {
         self.drops = drops
         self.cuts = cuts
         self.fills = fills
+        self.discards = discards
     }
     package func encode(into writer: inout ByteWriter) {
         writer.write(isLeader)
@@ -254,6 +262,7 @@ package struct ServerOrders: Message {
             writer.write(fill.epoch)
             fill.learner.encode(into: &writer)
         }
+        writer.writeList(discards) { $1.encode(into: &$0) }
     }
     package init(from reader: inout ByteReader, payload: inout ByteReader) throws(DecodeError) {
         isLeader = try reader.readBool()
@@ -276,6 +285,9 @@ package struct ServerOrders: Message {
             FillOrder(
                 set: try reader.read(), epoch: try reader.read(),
                 learner: try DiskLocation(from: &reader))
+        }
+        discards = try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
+            try SetConfiguration(from: &reader)
         }
     }
 }

@@ -85,7 +85,7 @@ struct FakeServer {
         for fill in orders.fills {
             fills.append(fill)
             sets[fill.set]?.learner = LearnerReport(
-                disk: fill.learner.disk, isCounted: true, isReady: true)
+                disk: fill.learner.disk, durable: .none, isCounted: true, isReady: true)
         }
         drops += orders.drops
         dropped = orders.drops.map(\.order)

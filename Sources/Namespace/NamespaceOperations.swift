@@ -1,0 +1,114 @@
+// Operators' changes of the cell (C19): servers that are drained or removed, and plans of moves.
+//
+// Invariants:
+//  1. An operation is refused whole, before anything changed.
+//  2. A plan's moves end by what happens to their sets: a new epoch without `from` ends the move,
+//     as done if `to` is a member, whoever proposed the epoch.
+//  3. At most one plan is open. It ends when all of its moves have.
+
+package import Base
+
+/// Removed servers that are remembered; the oldest are forgotten first.
+private let removedBound = 4_096
+
+extension Namespace {
+    /// Servers that are being emptied, ascending.
+    package var drainingServers: [ServerID] { draining }
+    /// The last plan, open or ended.
+    package var lastRebalance: Rebalance? { rebalance }
+
+    /// Whether copies on the disk are to go elsewhere.
+    package func isDraining(_ disk: DiskID) -> Bool {
+        disks[disk].map { draining.contains($0.server) } ?? false
+    }
+
+    mutating func operate(_ operation: Operation) -> Outcome {
+        do throws(Refusal) {
+            switch operation {
+            case .drain(let server, let isDraining): try drain(server, isDraining)
+            case .removeServer(let server): try removeServer(server)
+            case .startRebalance(let plan): try startRebalance(plan)
+            case .setRebalance(let id, let state): try setRebalance(id, state)
+            }
+            return .done
+        } catch {
+            return .refused(error)
+        }
+    }
+
+    private mutating func drain(_ server: ServerID, _ isDraining: Bool) throws(Refusal) {
+        guard servers.contains(server) else {
+            throw Refusal(.unknownServer, UInt64(server.rawValue))
+        }
+        guard isDraining != draining.contains(server) else { return }
+        guard isDraining else { return draining.removeAll { $0 == server } }
+        let left = disks.count { $0.server != server && !draining.contains($0.server) }
+        let copies = setTable.lazy.filter { [disks] set in
+            set.configuration.members.contains { disks[$0]?.server == server }
+        }.map(\.configuration.members.count).max()
+        if left < copies ?? 1 { throw Refusal(.tooFewDisks, UInt64(copies ?? 1)) }
+        draining.append(server)
+        draining.sort()
+    }
+
+    private mutating func removeServer(_ server: ServerID) throws(Refusal) {
+        guard servers.contains(server) else {
+            throw Refusal(.unknownServer, UInt64(server.rawValue))
+        }
+        let gone = disks.filter { $0.server == server }.map(\.id)
+        let holder = setTable.first { set in
+            gone.contains { set.configuration.members.contains($0) }
+        }
+        if let holder { throw Refusal(.holdsCopy, holder.key.rawValue) }
+        for disk in gone { disks.remove(disk) }
+        servers.remove(server)
+        draining.removeAll { $0 == server }
+        removed.append(server)
+        if removed.count > removedBound { removed.removeFirst() }
+        endMoves { gone.contains($0.to) ? .skipped : nil }
+    }
+
+    private mutating func startRebalance(_ plan: Rebalance) throws(Refusal) {
+        if let open = rebalance, open.state.isOpen { throw Refusal(.openPlan, open.id) }
+        guard !plan.moves.isEmpty, plan.id != 0 else { throw Refusal(.emptyPlan, plan.id) }
+        var seen: Set<SetID> = []
+        for move in plan.moves {
+            guard let set = setTable[move.set], set.configuration.epoch == move.epoch else {
+                throw Refusal(.stale, move.set.rawValue)
+            }
+            let members = set.configuration.members
+            guard members.contains(move.from), !members.contains(move.to),
+                disks.contains(move.to), !isDraining(move.to), move.state == .waiting,
+                seen.insert(move.set).inserted
+            else { throw Refusal(.badMove, move.set.rawValue) }
+        }
+        rebalance = plan
+        rebalance?.state = .running
+    }
+
+    private mutating func setRebalance(_ id: UInt64, _ state: RebalanceState) throws(Refusal) {
+        guard let open = rebalance, open.id == id, open.state.isOpen, state != .finished else {
+            throw Refusal(.unknownPlan, id)
+        }
+        rebalance?.state = state
+    }
+
+    /// A set has a new epoch.
+    mutating func endMoves(of configuration: SetConfiguration) {
+        endMoves { move in
+            guard move.set == configuration.set,
+                !configuration.members.contains(move.from)
+            else { return nil }
+            return configuration.members.contains(move.to) ? .done : .skipped
+        }
+    }
+
+    private mutating func endMoves(_ end: (Move) -> Move.State?) {
+        guard var plan = rebalance, plan.state.isOpen else { return }
+        for index in plan.moves.indices where plan.moves[index].state == .waiting {
+            if let state = end(plan.moves[index]) { plan.moves[index].state = state }
+        }
+        if plan.moves.allSatisfy({ $0.state != .waiting }) { plan.state = .finished }
+        rebalance = plan
+    }
+}
