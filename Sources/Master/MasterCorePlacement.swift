@@ -12,15 +12,18 @@ import Placement
 import Wire
 
 extension SetTable {
-    /// Usable sets with room that have most members.
-    var best: [SetState] {
-        let usable = states.filter { $0.isUsable && !$0.record.isFull }
-        let most = usable.map(\.record.configuration.members.count).max() ?? 0
-        return usable.filter { $0.record.configuration.members.count == most }
+    /// Usable sets with room, of whose members nothing keeps new data away.
+    func open(in view: ClusterView) -> [SetState] {
+        states.filter { state in
+            state.isUsable && !state.record.isFull
+                && state.record.configuration.members.allSatisfy { view.obstacle($0) == nil }
+        }
     }
     /// Where chunks may go.
-    var choices: [SetState] {
-        let best = best
+    func choices(in view: ClusterView) -> [SetState] {
+        let open = open(in: view)
+        let most = open.map(\.record.configuration.members.count).max() ?? 0
+        let best = open.filter { $0.record.configuration.members.count == most }
         let serving = best.filter(\.isServing)
         return serving.isEmpty ? best : serving
     }
@@ -37,15 +40,16 @@ extension MasterCore {
     mutating func refreshView() {
         guard let lead else { return }
         let draining = namespace.drainingServers
-        let sets = lead.sets.choices.map { openSet($0.record.configuration) }
+        let presumed = time.now - lead.since < Limits.serverSilence
         let servers = namespace.serverRecords.map { record in
             let machine = record.address.machine
+            let state = lead.server(record.id)
             return ClusterView.Server(
                 id: record.id, host: machine.isEmpty ? "server \(record.id)" : machine,
-                rack: record.rack, isUp: lead.server(record.id)?.isUp ?? false,
+                rack: record.rack,
+                isUp: state?.isUp ?? false || presumed && state?.heard == nil,
                 isDraining: draining.contains(record.id))
         }
-        let presumed = time.now - lead.since < Limits.serverSilence
         let disks = namespace.diskRecords.map { record in
             let report = diskReport(record.id)
             return ClusterView.Disk(
@@ -53,12 +57,9 @@ extension MasterCore {
                 capacity: report?.capacity ?? record.capacity, used: report?.used ?? 0,
                 recentBytes: report?.recentBytes ?? 0, hasFailed: !isUp(record))
         }
-        self.lead?.view = ClusterView(
-            servers: servers.map { server in
-                var server = server
-                server.isUp = server.isUp || presumed && lead.server(server.id)?.heard == nil
-                return server
-            }, disks: disks, sets: sets)
+        let view = ClusterView(servers: servers, disks: disks, sets: [])
+        let sets = lead.sets.choices(in: view).map { openSet($0.record.configuration) }
+        self.lead?.view = ClusterView(servers: servers, disks: disks, sets: sets)
     }
 
     private func openSet(_ configuration: SetConfiguration) -> ClusterView.OpenSet {
@@ -112,7 +113,7 @@ extension MasterCore {
             view.obstacle(disk.id) == nil && lead.server(disk.server)?.heard != nil
         }
         view = ClusterView(servers: view.servers, disks: disks, sets: view.sets)
-        let present = lead.sets.best
+        let present = lead.sets.open(in: view)
         var counts = disks.map { disk in
             present.count { $0.record.configuration.members.contains(disk.id) }
         }

@@ -4,6 +4,7 @@
 //
 //  liveness     in calm everything that clients asked is answered
 //  whole        some time into the calm every set has as many members as are wanted
+//  leak         and no disk has more of a set that is elsewhere than that it was there (C14)
 //  agreement    in the end every member returns the same cells
 //  durability   after the loss of power the same holds again
 //  rot          no damage is reported on a sound disk
@@ -24,6 +25,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
     private let chaos: Chaos
     private let history = DataHistory()
     private var clients: [DataClient] = []
+    private var operators: [OperatorClient] = []
     private let masters: Int
     private let goal: Int
     private let repairDelay: Interval
@@ -34,6 +36,8 @@ final class ReplicasScenario: Scenario, WorldObserver {
     private var reached: Set<String> = []
     /// The newest configuration of each set that masters gave out.
     private var latest: [SetID: SetConfiguration] = [:]
+    /// The last report of each replica.
+    private var reports: [ReplicaName: SetReport] = [:]
 
     init(random: inout SeededRandom) {
         masters = random.chance(3, of: 4) ? 1 : 3
@@ -50,7 +54,10 @@ final class ReplicasScenario: Scenario, WorldObserver {
             stores.append(store)
         }
         self.stores = stores
-        world = World(nodes: nodes, clients: 1 + random.below(3), random: &random)
+        let dataClients = 1 + random.below(3)
+        let hasOperator = random.chance(1, of: 2)
+        world = World(
+            nodes: nodes, clients: dataClients + (hasOperator ? 1 : 0), random: &random)
         var swarm = Swarm(random: &random, allowed: FaultKind.allCases)
         if swarm.kinds.contains(.rot) {
             swarm.rotting = [masters + random.below(servers)]
@@ -59,10 +66,17 @@ final class ReplicasScenario: Scenario, WorldObserver {
         chaos = Chaos(world: world, swarm: swarm, random: &random)
         checkedRuns = Array(repeating: 0, count: nodes.count)
         self.random = random.fork()
-        for number in 0..<world.clients {
+        for number in 0..<dataClients {
             clients.append(
                 DataClient(
                     number: number, world: world, masters: masters, history: history,
+                    random: &random))
+        }
+        if hasOperator {
+            operators.append(
+                OperatorClient(
+                    number: dataClients, world: world, masters: masters,
+                    servers: (0..<servers).map { ServerID(rawValue: UInt64(11 + $0)) },
                     random: &random))
         }
         world.observer = self
@@ -126,17 +140,21 @@ final class ReplicasScenario: Scenario, WorldObserver {
         return (node, StoreConfiguration(log: log, checkpointInterval: sizes.checkpoint))
     }
 
-    var probes: [String] { reached.sorted() }
+    var probes: [String] {
+        operators.reduce(reached) { $0.union($1.done) }.sorted()
+    }
 
     func run() {
         for node in world.nodes { world.start(node) }
         for client in clients { client.start() }
+        for client in operators { client.start() }
         world.run(until: Instant(nanoseconds: 3_000_000_000))
         let end = world.now + .seconds(4)
         chaos.begin(until: end)
         world.run(until: end)
         chaos.calm()
         for client in clients { client.isStopping = true }
+        for client in operators { client.isStopping = true }
         settle("calm")
         awaitWholeSets()
         readEverything("calm")
@@ -150,7 +168,9 @@ final class ReplicasScenario: Scenario, WorldObserver {
 
     private func settle(_ when: String) {
         let deadline = world.now + .seconds(30)
-        while world.failure == nil, !clients.allSatisfy(\.isIdle) {
+        while world.failure == nil,
+            !(clients.allSatisfy(\.isIdle) && operators.allSatisfy(\.isIdle))
+        {
             guard world.now < deadline else {
                 let open = clients.filter { !$0.isIdle }.map(\.firstOpen)
                 return world.fail("liveness", "\(when): open: \(open)")
@@ -166,12 +186,27 @@ final class ReplicasScenario: Scenario, WorldObserver {
         let used = Set(history.chunks.map(\.set)).sorted()
         while world.failure == nil {
             let small = used.filter { latest[$0].map { $0.members.count < goal } ?? false }
-            if small.isEmpty { return }
+            let left = leftovers
+            if small.isEmpty, left.isEmpty { return }
             guard world.now < deadline else {
+                if small.isEmpty { return world.fail("leak", "\(left)") }
                 return world.fail("whole", "\(small.map { "\(latest[$0]!)" })")
             }
             world.run(until: world.now + .milliseconds(100))
         }
+    }
+
+    /// What disks have of sets whose members are all elsewhere, without damage (C14).
+    private var leftovers: [SetReport] {
+        let damaged = Set(
+            latest.keys.filter { set in
+                reports.contains { $0.key.set == set && $0.value.hasRot }
+            })
+        return reports.filter { name, report in
+            let members = latest[name.set]?.members ?? []
+            return members.count >= goal && !members.contains(name.disk)
+                && !damaged.contains(name.set) && report.prepared > .none
+        }.values.sorted { ($0.set, $0.disk) < ($1.set, $1.disk) }
     }
 
     /// Every block from its primary, then from every member. A disk with damage may refuse.
@@ -229,6 +264,13 @@ final class ReplicasScenario: Scenario, WorldObserver {
         case .report:
             guard let report = try? ServerReport(frame) else { return }
             promises.tell(report)
+            for set in report.sets {
+                let before = reports[ReplicaName(set: set.set, disk: set.disk)]
+                if before?.prepared ?? .none > set.prepared, set.prepared == .none {
+                    reached.insert("copy-emptied")
+                }
+                reports[ReplicaName(set: set.set, disk: set.disk)] = set
+            }
         case .orders:
             guard let orders = try? ServerOrders(frame) else { return }
             for view in orders.configurations { give(view, by: node) }
@@ -255,8 +297,13 @@ final class ReplicasScenario: Scenario, WorldObserver {
         latest[next.set] = next
         if next.epoch.rawValue > 1 { reached.insert("second-epoch") }
         guard let known, known.epoch.next == next.epoch else { return }
+        let hasJoined = !next.members.allSatisfy(known.members.contains)
         if next.members.count < known.members.count { reached.insert("member-left") }
-        if !next.members.allSatisfy(known.members.contains) { reached.insert("member-joined") }
+        if hasJoined {
+            reached.insert("member-joined")
+            let isSame = next.members.count == known.members.count
+            if isSame { reached.insert("member-replaced") }
+        }
         if !next.members.contains(known.primary) { reached.insert("primary-left") }
     }
 
