@@ -26,11 +26,6 @@ struct Status: ParsableCommand {
         status.servers.flatMap(\.disks).reduce(0) { $0 + value($1) }
     }
 
-    /// By name, `chunkserver-2` before `chunkserver-10`.
-    private static func sorted(_ servers: [ServerStatus]) -> [ServerStatus] {
-        servers.sorted { ($0.name.count, $0.name) < ($1.name.count, $1.name) }
-    }
-
     private static func ratio(_ status: CellStatus) -> Double? {
         let stored = total(status, \.stored)
         return stored == 0 ? nil : Double(total(status, \.logical)) / Double(stored)
@@ -49,7 +44,7 @@ struct Status: ParsableCommand {
             rows.append(["\(master.id)", master.address.network, state, "\(master.durable)"])
         }
         var servers = [["CHUNK SERVER", "ADDRESS", "STATE", "USED", "CAPACITY", "STORED"]]
-        for server in sorted(status.servers) {
+        for server in CellPicture.sorted(status.servers) {
             let failed = server.disks.contains(where: \.hasFailed)
             servers.append([
                 server.name, server.address.network,
@@ -94,7 +89,7 @@ struct Status: ParsableCommand {
             ("leader", leader.map { .unsigned(UInt64($0.id.rawValue)) } ?? .null),
             ("round", .unsigned(status.round)), ("chosen", .unsigned(status.chosen.rawValue)),
             ("applied", .unsigned(status.applied.rawValue)), ("masters", .array(masters)),
-            ("chunkservers", .array(sorted(status.servers).map { json($0) })),
+            ("chunkservers", .array(CellPicture.sorted(status.servers).map { json($0) })),
             (
                 "sets",
                 .object([

@@ -1,0 +1,39 @@
+// What operators ask of a cell and tell it.
+
+package import Base
+package import Wire
+
+extension FileSystem {
+    /// Every set of the cell with its copies, as the leader sees them; page by page, so sets that
+    /// change meanwhile may be seen as before or after.
+    package func map(_ cancellation: Cancellation? = nil) throws(FileError) -> [SetStatus] {
+        var sets: [SetStatus] = []
+        while true {
+            let after = sets.last?.id ?? SetID(rawValue: 0)
+            let reply = try metadata.query(.map(after: after), patience(cancellation))
+            guard case .map(let page) = reply else { throw .io }
+            sets += page.sets
+            if page.isLast || page.sets.isEmpty { return sets }
+        }
+    }
+
+    /// What operators have asked for, and how far copying is.
+    package func operations(
+        _ cancellation: Cancellation? = nil
+    ) throws(FileError) -> CellOperations {
+        let reply = try metadata.query(.operations, patience(cancellation))
+        guard case .operations(let operations) = reply else { throw .io }
+        return operations
+    }
+
+    /// Changes the cell, exactly once (M12). A refusal says why; nothing changed then.
+    package func operate(
+        _ operation: Operation, _ cancellation: Cancellation? = nil
+    ) throws(FileError) -> Refusal? {
+        switch try metadata.change(.operate(operation), patience(cancellation)) {
+        case .done: return nil
+        case .refused(let refusal): return refusal
+        default: throw .io
+        }
+    }
+}
