@@ -72,7 +72,8 @@ let package = Package(
         module("Client", "Base", "Caching", "Blocks", "Wire", "Transport", log),
         module("Mount", "Base", "Wire", "Client", "CFuse", log),
         program(
-            "martlet", "Base", "Placement", "Master", "ChunkServer", "Client", "Mount", "Wire", "Node",
+            "martlet", "Base", "Placement", "Master", "ChunkServer", "Client", "Mount", "Wire",
+            "Node",
             log, arguments, path: "Sources/martlet"),
         tests("StyleTests"),
         tests("StorageTests", "Base", "Store", "Storage", log),
