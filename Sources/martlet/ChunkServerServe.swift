@@ -11,7 +11,10 @@ import Wire
 struct ChunkServerCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "chunkserver", abstract: "Chunk servers.",
-        subcommands: [ChunkServerServe.self])
+        subcommands: [
+            ChunkServerServe.self, ChunkServerList.self, ChunkServerDrain.self,
+            ChunkServerUndrain.self, ChunkServerRemove.self, ChunkServerCanStop.self,
+        ])
 }
 
 struct ChunkServerServe: ParsableCommand {
