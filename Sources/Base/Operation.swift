@@ -64,7 +64,7 @@ package enum RebalanceState: UInt8, Hashable, Sendable {
 }
 
 /// One copy of a set goes from one disk to another.
-package struct Move: Hashable, Sendable {
+package struct ReplicaMove: Hashable, Sendable {
     /// How it stands.
     package enum State: UInt8, Hashable, Sendable {
         case waiting = 1
@@ -123,11 +123,11 @@ package struct Rebalance: Hashable, Sendable {
     package var bytesPerSecond: UInt64
     package var state: RebalanceState
     /// 1 to `Limits.rebalanceMoves`, each set once, in their order.
-    package var moves: [Move]
+    package var moves: [ReplicaMove]
 
     /// All fields at once.
     package init(
-        id: UInt64, bytesPerSecond: UInt64, state: RebalanceState = .running, moves: [Move]
+        id: UInt64, bytesPerSecond: UInt64, state: RebalanceState = .running, moves: [ReplicaMove]
     ) {
         self.id = id
         self.bytesPerSecond = bytesPerSecond
@@ -145,7 +145,7 @@ package struct Rebalance: Hashable, Sendable {
         bytesPerSecond = try reader.read()
         state = try RebalanceState(from: &reader)
         moves = try reader.readList(bound: Limits.rebalanceMoves) {
-            (reader) throws(DecodeError) in try Move(from: &reader)
+            (reader) throws(DecodeError) in try ReplicaMove(from: &reader)
         }
     }
 }

@@ -71,14 +71,14 @@ extension MasterCore {
     }
 
     /// Moves of the open plan that are still to come, by set.
-    private var openMoves: [SetID: Move] {
+    private var openMoves: [SetID: ReplicaMove] {
         guard let plan = namespace.lastRebalance, plan.state == .running else { return [:] }
-        var moves: [SetID: Move] = [:]
+        var moves: [SetID: ReplicaMove] = [:]
         for move in plan.moves where move.state == .waiting { moves[move.set] = move }
         return moves
     }
 
-    private func task(of state: SetState, _ moves: [SetID: Move]) -> SetTask? {
+    private func task(of state: SetState, _ moves: [SetID: ReplicaMove]) -> SetTask? {
         let members = state.record.configuration.members
         if members.count < configuration.goal { return SetTask(kind: .repair) }
         if let from = members.first(where: namespace.isDraining) {

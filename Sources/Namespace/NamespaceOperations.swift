@@ -103,7 +103,7 @@ extension Namespace {
         }
     }
 
-    private mutating func endMoves(_ end: (Move) -> Move.State?) {
+    private mutating func endMoves(_ end: (ReplicaMove) -> ReplicaMove.State?) {
         guard var plan = rebalance, plan.state.isOpen else { return }
         for index in plan.moves.indices where plan.moves[index].state == .waiting {
             if let state = end(plan.moves[index]) { plan.moves[index].state = state }

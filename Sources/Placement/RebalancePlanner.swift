@@ -28,7 +28,7 @@ package struct MovableSet: Hashable, Sendable {
 
 /// A move with the reason for it.
 package struct PlannedMove: Hashable, Sendable {
-    package var move: Move
+    package var move: ReplicaMove
     /// Of the disk that gives and the one that gets, before the move; in hundredths of a percent.
     package var fullness: (from: Int, to: Int) { (fromUsed, toUsed) }
     private let fromUsed: Int
@@ -36,7 +36,7 @@ package struct PlannedMove: Hashable, Sendable {
     /// The unevenness after the move.
     package var score: Double
 
-    init(_ move: Move, from: Double, to: Double, score: Double) {
+    init(_ move: ReplicaMove, from: Double, to: Double, score: Double) {
         self.move = move
         fromUsed = Int(from * 10_000)
         toUsed = Int(to * 10_000)
@@ -96,7 +96,7 @@ package struct RebalancePlanner {
             let before = (places[from].fraction, places[to].fraction)
             places = moving(set.bytes, from, to)
             bytes += set.bytes
-            let move = Move(
+            let move = ReplicaMove(
                 set: set.set, epoch: set.epoch, from: places[from].disk.id,
                 to: places[to].disk.id, bytes: set.bytes)
             moves.append(

@@ -32,7 +32,9 @@ enum Waiting {
             if now.isDone { return }
             let blocker = now.blocker ?? ""
             if blocker != lastBlocker, !blocker.isEmpty, !isTerminal {
-                write(error: "martlet: \(now.done) of \(now.total) \(now.unit); waits for \(blocker)")
+                write(
+                    error: "martlet: \(now.done) of \(now.total) \(now.unit); waits for "
+                        + blocker)
             }
             lastBlocker = blocker
             usleep(500_000)

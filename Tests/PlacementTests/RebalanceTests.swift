@@ -64,7 +64,7 @@ private struct ModelCell {
         return mean == 0 ? 1 : (loads.max() ?? 0) / mean
     }
 
-    mutating func carryOut(_ move: Move) {
+    mutating func carryOut(_ move: ReplicaMove) {
         let index = sets.firstIndex { $0.set == move.set }!
         sets[index].members = sets[index].members.map { $0 == move.from ? move.to : $0 }.sorted()
         disks[Int(move.from.rawValue)].used -= move.bytes

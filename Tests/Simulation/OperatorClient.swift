@@ -94,7 +94,7 @@ final class OperatorClient: SimClient {
     /// A plan of a few moves to wherever no copy is.
     private func plan(_ map: SetMap) {
         wantsMap = false
-        var moves: [Move] = []
+        var moves: [ReplicaMove] = []
         for set in map.sets where moves.count < 4 && random.chance(1, of: 2) {
             let members = set.configuration.members
             // Each server of this world has one disk, whose number is ten below its own.
@@ -102,7 +102,7 @@ final class OperatorClient: SimClient {
                 .filter { !members.contains($0) }
             guard !others.isEmpty else { continue }
             moves.append(
-                Move(
+                ReplicaMove(
                     set: set.id, epoch: set.configuration.epoch,
                     from: members[random.below(members.count)],
                     to: others[random.below(others.count)], bytes: set.stored))
