@@ -106,6 +106,10 @@ package enum Limits {
     package static let recordPayload = 1 << 20
     /// An idle log marks its last group as synced after this.
     package static let markDelay = Interval.milliseconds(20)
+    /// Within it a scrub reads everything on a disk once (C18): 14 days.
+    package static let scrubPeriod = Interval.seconds(14 * 86_400)
+    /// Bytes that a scrub reads in a second, at most.
+    package static let scrubRate: UInt64 = 20 << 20
     /// Part of a disk that only deletes, epochs and repairs may use, in percent (C20).
     package static let reservePercent = 5
 

@@ -101,6 +101,7 @@ enum CheckpointItem {
     case chunk(ChunkID, SetID, truncation: UInt32)
     case extents([ExtentEntry])
     case recent([RecentRecord])
+    case scrub(ScrubProgress)
 
     /// Extents of one item.
     static let extents = 1_024
@@ -170,6 +171,9 @@ enum CheckpointItem {
                 writer.write(record.epoch)
                 record.place.encode(into: &writer)
             }
+        case .scrub(let progress):
+            writer.write(14 as UInt8)
+            progress.encode(into: &writer)
         }
     }
 
@@ -238,6 +242,7 @@ enum CheckpointItem {
                         number: try reader.read(), epoch: try reader.read(),
                         place: try LogPlace(from: &reader))
                 })
+        case 14: self = .scrub(try ScrubProgress(from: &reader))
         case let other: throw .invalid(field: "checkpoint item", value: UInt64(other))
         }
     }

@@ -30,7 +30,8 @@ struct CheckpointWriter: Sendable {
 
     init(
         identity: SegmentIdentity, sequence: UInt64, file: UInt8, position: LogPosition,
-        segments: [LogSegment], released: [UInt32], ledgers: [SetLedger], chunks: ChunkTable
+        segments: [LogSegment], released: [UInt32], ledgers: [SetLedger], chunks: ChunkTable,
+        scrub: ScrubProgress
     ) {
         self.identity = identity
         self.sequence = sequence
@@ -41,6 +42,7 @@ struct CheckpointWriter: Sendable {
         slots = chunks.slots
         add(.log(position))
         for segment in segments { add(.segment(segment)) }
+        if scrub != ScrubProgress() { add(.scrub(scrub)) }
     }
 
     /// The next block to be written: its offset and its pieces; nil at the end.
@@ -125,6 +127,7 @@ struct CheckpointContent: Sendable {
     private(set) var chunks = ChunkTable()
     private(set) var book = SegmentBook()
     private(set) var dropped: [ChunkID: RecordNumber] = [:]
+    private(set) var scrub = ScrubProgress()
     private var chunk: ChunkID?
     private var ledger = 0
     private var index: UInt32 = 0
@@ -164,6 +167,7 @@ struct CheckpointContent: Sendable {
             }
             position = found
         case .segment(let segment): segments.append(segment)
+        case .scrub(let progress): scrub = progress
         case .set(let set, let committed, let last, let isTailUnknown):
             guard set > ledgers.last?.set ?? SetID(rawValue: 0) || ledgers.isEmpty else {
                 throw .invalid(field: "set order", value: set.rawValue)
@@ -223,7 +227,7 @@ struct CheckpointContent: Sendable {
             }
         case .rotten(let number): ledgers[set].rotten.append(number)
         case .trim(let trim): ledgers[set].trims.append(trim)
-        case .log, .segment, .set, .chunk, .extents: break
+        case .log, .segment, .set, .chunk, .extents, .scrub: break
         }
     }
 }

@@ -43,6 +43,7 @@ package struct DiskStore: Sendable {
     var awaitedHead = 0
     var reads = ReadTable()
     var checkpoints = CheckpointState()
+    var scrubber: Scrubber
     var hasUnknownDamage = false
     /// Nothing of this disk can be trusted before its sets have reconciled: its index was lost,
     /// and with it a part of the log that the index had replaced (DESIGN 3.1).
@@ -52,6 +53,7 @@ package struct DiskStore: Sendable {
     package init(_ configuration: StoreConfiguration) {
         self.configuration = configuration
         log = SegmentLog(configuration.log)
+        scrubber = Scrubber(configuration.scrub)
     }
 
     // What is there
@@ -239,7 +241,7 @@ package struct DiskStore: Sendable {
         return append(Self.recordKind, writer.bytes, record.payload, checksum)
     }
 
-    private mutating func append(
+    mutating func append(
         _ kind: LogRecordKind, _ header: [UInt8], _ payload: ArraySlice<UInt8>,
         _ checksum: Checksum?
     ) -> LogNumber {
@@ -270,6 +272,7 @@ package struct DiskStore: Sendable {
         if log.owns(operation) { return take(log.completed(operation, result, now: now)) }
         if phase == .failed { return [] }
         if reads.owns(operation) { return readCompleted(operation, result) }
+        if scrubber.part?.operation == operation { return scrubbed(result) }
         return checkpointCompleted(operation, result)
     }
 

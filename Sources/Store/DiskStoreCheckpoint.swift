@@ -147,6 +147,7 @@ extension DiskStore {
         chunks = content.chunks
         book = content.book
         dropped = content.dropped
+        scrubber.progress = content.scrub
         checkpoints.isLoaded = true
         checkpoints.nextFile = 1 - head.file
         checkpoints.position = content.position
@@ -196,7 +197,8 @@ extension DiskStore {
         checkpoints.writer = CheckpointWriter(
             identity: checkpointIdentity, sequence: checkpoints.sequence, file: file,
             position: position, segments: segments.filter { !released.contains($0) },
-            released: released.map(\.number), ledgers: ledgers, chunks: chunks)
+            released: released.map(\.number), ledgers: ledgers, chunks: chunks,
+            scrub: scrubber.progress)
         checkpoints.writer?.isFinal = checkpoints.isStopping
         if checkpoints.files.contains(file) { return writeBlocks() }
         checkpoints.files.append(file)

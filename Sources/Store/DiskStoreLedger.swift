@@ -142,6 +142,10 @@ extension DiskStore {
             record.number <= ledgers[index].last
         else { return }
         let wasHole = ledgers[index].isHole(record.number)
+        if phase == .ready, wasHole || ledgers[index].rotten.contains(record.number) {
+            scrubber.progress.repaired += 1
+            scrubber.isUnsaved = true
+        }
         defer { ledgers[index].heal(record.number) }
         var bare = record
         bare.dropPayload()
@@ -248,6 +252,7 @@ extension DiskStore {
                     throw .invalid(field: "record number", value: found.number.rawValue)
                 }
                 replay(found, record, committed: committed, isIntact: isIntact)
+            case Self.scrubKind: scrubber.progress = try ScrubProgress(from: &reader)
             default: break
             }
         } catch { hasUnknownDamage = true }

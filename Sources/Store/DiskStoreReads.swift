@@ -234,8 +234,7 @@ extension DiskStore {
                 }
             } else if isListed(item, of: job) {
                 job.mark(item)
-                if let index = ledgerIndex(job.set) { ledgers[index].addRotten(item.number) }
-                outputs.append(.damaged(job.set, item.epoch, item.number))
+                outputs.append(damaged(job.set, item, \.met))
             } else {
                 job.isStale = true
             }
@@ -265,7 +264,7 @@ extension DiskStore {
     }
 
     /// The record in these bytes, if it is the wanted one and intact (S5).
-    private func verify(
+    func verify(
         _ item: ReadItem, of set: SetID, _ bytes: ArraySlice<UInt8>
     ) -> Record? {
         guard let found = log.decode(bytes, at: item.place) else { return nil }

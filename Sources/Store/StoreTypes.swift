@@ -8,13 +8,18 @@ package struct StoreConfiguration: Hashable, Sendable {
     package var log: LogConfiguration
     /// Bytes of log after which the index is written down.
     package var checkpointInterval: Int
+    package var scrub: ScrubConfiguration
 
-    /// Both fields at once.
-    package init(log: LogConfiguration, checkpointInterval: Int = 1 << 30) {
+    /// All fields at once.
+    package init(
+        log: LogConfiguration, checkpointInterval: Int = 1 << 30,
+        scrub: ScrubConfiguration = ScrubConfiguration()
+    ) {
         self.log = log
         self.log.hasCheckpoints = true
         self.log.replaysPayloads = false
         self.checkpointInterval = checkpointInterval
+        self.scrub = scrub
     }
 }
 
