@@ -72,9 +72,8 @@ let package = Package(
         module("Client", "Base", "Caching", "Blocks", "Wire", "Transport", log),
         module("Mount", "Base", "Wire", "Client", "CFuse", log),
         program(
-            "martlet", "Base", "Placement", "Master", "ChunkServer", "Client", "Mount", "Wire",
-            "Node",
-            log, arguments, path: "Sources/martlet"),
+            "martlet", "Base", "Placement", "Store", "Master", "ChunkServer", "Client", "Mount",
+            "Wire", "Node", log, arguments, path: "Sources/martlet"),
         tests("StyleTests"),
         tests("StorageTests", "Base", "Store", "Storage", log),
         tests("TransportTests", "Base", "Wire", "Transport", log, nio[0], nio[1]),

@@ -12,6 +12,9 @@ package enum Operation: Hashable, Sendable {
     case startRebalance(Rebalance)
     /// Pauses, resumes or cancels the plan of this id.
     case setRebalance(id: UInt64, RebalanceState)
+    /// The scrub of a server's disks, or of all (C18): pauses, or goes on where it paused, or
+    /// begins anew where it did not.
+    case scrub(ServerID?, isPaused: Bool)
 
     package func encode(into writer: inout ByteWriter) {
         switch self {
@@ -29,6 +32,10 @@ package enum Operation: Hashable, Sendable {
             writer.write(4 as UInt8)
             writer.write(id)
             writer.write(state.rawValue)
+        case .scrub(let server, let isPaused):
+            writer.write(5 as UInt8)
+            writer.writeOptional(server) { $0.write($1) }
+            writer.write(isPaused)
         }
     }
     package init(from reader: inout ByteReader) throws(DecodeError) {
@@ -38,6 +45,10 @@ package enum Operation: Hashable, Sendable {
         case 2: self = .removeServer(try reader.read())
         case 3: self = .startRebalance(try Rebalance(from: &reader))
         case 4: self = .setRebalance(id: try reader.read(), try RebalanceState(from: &reader))
+        case 5:
+            self = .scrub(
+                try reader.readOptional { (reader) throws(DecodeError) in try reader.read() },
+                isPaused: try reader.readBool())
         default: throw .invalid(field: "operation", value: UInt64(tag))
         }
     }

@@ -4,6 +4,7 @@ package import Base
 package import Logging
 package import Node
 import Storage
+package import Store
 import Transport
 import Wire
 
@@ -18,13 +19,18 @@ package final class ChunkServer: Sendable {
         package var newDisk: DiskID
         /// Bytes of a segment of the log, if the disk is new.
         package var segmentSize: Int
+        package var scrub: ScrubConfiguration
 
         /// All fields at once.
-        package init(name: String, rack: String, newDisk: DiskID, segmentSize: Int) {
+        package init(
+            name: String, rack: String, newDisk: DiskID, segmentSize: Int,
+            scrub: ScrubConfiguration = ScrubConfiguration()
+        ) {
             self.name = name
             self.rack = rack
             self.newDisk = newDisk
             self.segmentSize = segmentSize
+            self.scrub = scrub
         }
     }
 
@@ -43,7 +49,7 @@ package final class ChunkServer: Sendable {
                     cell: server.identity.cell, server: ServerID(rawValue: server.identity.node),
                     disk: options.newDisk, name: options.name, rack: options.rack,
                     address: address, masters: server.masters.map(\.id),
-                    segmentSize: options.segmentSize))
+                    segmentSize: options.segmentSize, scrub: options.scrub))
         }
     }
 

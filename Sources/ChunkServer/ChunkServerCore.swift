@@ -15,7 +15,7 @@
 package import Base
 package import Node
 import Replication
-import Store
+package import Store
 import Wire
 
 /// What a chunk server is told about itself.
@@ -36,12 +36,13 @@ package struct ChunkServerConfiguration: Hashable, Sendable {
     package var segmentSize: Int
     /// Bytes of log after which the index is written down.
     package var checkpointInterval: Int
+    package var scrub: ScrubConfiguration
 
     /// All fields at once.
     package init(
         cell: CellID, server: ServerID, disk: DiskID, name: String, rack: String,
         address: PeerAddress, masters: [MasterID], segmentSize: Int = Limits.segment,
-        checkpointInterval: Int = 1 << 30
+        checkpointInterval: Int = 1 << 30, scrub: ScrubConfiguration = ScrubConfiguration()
     ) {
         self.cell = cell
         self.server = server
@@ -52,6 +53,7 @@ package struct ChunkServerConfiguration: Hashable, Sendable {
         self.masters = masters
         self.segmentSize = segmentSize
         self.checkpointInterval = checkpointInterval
+        self.scrub = scrub
     }
 }
 
@@ -102,7 +104,9 @@ package struct ChunkServerCore: NodeCore {
             cell: configuration.cell, owner: .server(configuration.server),
             disk: configuration.disk, segmentSize: configuration.segmentSize)
         store = DiskStore(
-            StoreConfiguration(log: log, checkpointInterval: configuration.checkpointInterval))
+            StoreConfiguration(
+                log: log, checkpointInterval: configuration.checkpointInterval,
+                scrub: configuration.scrub))
     }
 
     /// See `NodeCore`.
@@ -113,6 +117,7 @@ package struct ChunkServerCore: NodeCore {
         if phase == .serving {
             wakeSets()
             drainQueues()
+            apply(store.scrub(now: now, wall: time.wall))
         }
         if phase != .failed { apply(store.flush(now: now)) }
         if phase == .serving { reportIfDue() }
@@ -125,7 +130,7 @@ package struct ChunkServerCore: NodeCore {
     package var wakeTime: Instant {
         var first = store.wakeTime
         guard phase == .serving else { return first }
-        first = min(first, leader.nextReport)
+        first = min(first, leader.nextReport, store.scrubTime(now))
         for set in sets { if let deadline = set.deadline { first = min(first, deadline) } }
         return first
     }

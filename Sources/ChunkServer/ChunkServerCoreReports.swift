@@ -195,7 +195,10 @@ extension ChunkServerCore {
             return DiskReport(
                 disk: disk, incarnation: incarnation, capacity: capacity, used: store.used,
                 stored: usage.stored, logical: usage.logical, recentBytes: recent.rate(now: now),
-                hasFailed: phase == .failed)
+                hasFailed: phase == .failed,
+                scrub: ScrubReport(
+                    progress: store.scrubProgress, damaged: store.damaged,
+                    bytesPerSecond: store.scrubRate))
         }
     }
 
@@ -218,6 +221,7 @@ extension ChunkServerCore {
         for cut in orders.cuts { carryOut(cut) }
         for fill in orders.fills { carryOut(fill) }
         for discard in orders.discards { carryOut(discard: discard) }
+        store.scrub(orders.scrub, now: now)
         if orders.wantsAllSets {
             leader.needsAll = true
             leader.isUrgent = true

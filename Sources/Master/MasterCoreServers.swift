@@ -260,6 +260,7 @@ extension MasterCore {
         }
         orders.fills = fillOrders(for: server)
         orders.discards = discardOrders(for: server)
+        orders.scrub = namespace.scrubOrder(of: server)
         return orders
     }
 

@@ -51,6 +51,11 @@ package struct Namespace: Sendable {
     /// Identities that may not come back, the oldest first.
     var removed: [ServerID] = []
     var rebalance: Rebalance?
+    /// Of every server that has none of its own.
+    var scrub = ScrubOrder()
+    /// Ascending by server.
+    var scrubs: [ServerScrub] = []
+    var lastScrub: UInt64 = 0
     /// Chunks that left their layouts since the last tick.
     var loose: [LooseChunk] = []
     var dropOrders = OrderedTable<PendingDrop>()

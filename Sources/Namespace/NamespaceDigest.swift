@@ -117,6 +117,12 @@ extension Namespace {
             $0.writeList(draining) { $0.write($1) }
             $0.writeList(removed) { $0.write($1) }
             $0.writeOptional(rebalance) { $1.encode(into: &$0) }
+            scrub.encode(into: &$0)
+            $0.writeList(scrubs) { writer, own in
+                writer.write(own.server)
+                own.order.encode(into: &writer)
+            }
+            $0.write(lastScrub)
         }
         for loose in loose {
             sum.add {

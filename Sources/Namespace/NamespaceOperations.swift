@@ -11,6 +11,12 @@ package import Base
 /// Removed servers that are remembered; the oldest are forgotten first.
 private let removedBound = 4_096
 
+/// What an operator ordered for the scrub of one server.
+struct ServerScrub: Hashable, Sendable {
+    var server: ServerID
+    var order: ScrubOrder
+}
+
 extension Namespace {
     /// Servers that are being emptied, ascending.
     package var drainingServers: [ServerID] { draining }
@@ -29,6 +35,7 @@ extension Namespace {
             case .removeServer(let server): try removeServer(server)
             case .startRebalance(let plan): try startRebalance(plan)
             case .setRebalance(let id, let state): try setRebalance(id, state)
+            case .scrub(let server, let isPaused): try scrub(server, isPaused)
             }
             return .done
         } catch {
@@ -63,9 +70,36 @@ extension Namespace {
         for disk in gone { disks.remove(disk) }
         servers.remove(server)
         draining.removeAll { $0 == server }
+        scrubs.removeAll { $0.server == server }
         removed.append(server)
         if removed.count > removedBound { removed.removeFirst() }
         endMoves { gone.contains($0.to) ? .skipped : nil }
+    }
+
+    /// What is ordered for the scrub of a server's disks (C18).
+    package func scrubOrder(of server: ServerID) -> ScrubOrder {
+        scrubs.first { $0.server == server }?.order ?? scrub
+    }
+
+    private mutating func scrub(_ server: ServerID?, _ isPaused: Bool) throws(Refusal) {
+        lastScrub += 1
+        let run = lastScrub
+        func change(_ order: inout ScrubOrder) {
+            if isPaused { order.isPaused = true } else { order.start(asRun: run) }
+        }
+        guard let server else {
+            change(&scrub)
+            for index in scrubs.indices { change(&scrubs[index].order) }
+            return
+        }
+        guard servers.contains(server) else {
+            throw Refusal(.unknownServer, UInt64(server.rawValue))
+        }
+        var own = ServerScrub(server: server, order: scrubOrder(of: server))
+        change(&own.order)
+        scrubs.removeAll { $0.server == server }
+        let place = scrubs.firstIndex { $0.server > server } ?? scrubs.count
+        scrubs.insert(own, at: place)
     }
 
     private mutating func startRebalance(_ plan: Rebalance) throws(Refusal) {

@@ -230,12 +230,13 @@ package struct ServerOrders: Message {
     package var fills: [FillOrder]
     /// Sets whose members are all elsewhere: what this server has of them is in the way (C14).
     package var discards: [SetConfiguration]
+    package var scrub: ScrubOrder
 
     /// All fields at once.
     package init(
         isLeader: Bool, leader: MasterID?, wantsAllSets: Bool, configurations: [SetView],
         drops: [DropOrder], cuts: [CutOrder], fills: [FillOrder] = [],
-        discards: [SetConfiguration] = []
+        discards: [SetConfiguration] = [], scrub: ScrubOrder = ScrubOrder()
     ) {
         self.isLeader = isLeader
         self.leader = leader
@@ -245,6 +246,7 @@ package struct ServerOrders: Message {
         self.cuts = cuts
         self.fills = fills
         self.discards = discards
+        self.scrub = scrub
     }
     package func encode(into writer: inout ByteWriter) {
         writer.write(isLeader)
@@ -263,6 +265,7 @@ package struct ServerOrders: Message {
             fill.learner.encode(into: &writer)
         }
         writer.writeList(discards) { $1.encode(into: &$0) }
+        scrub.encode(into: &writer)
     }
     package init(from reader: inout ByteReader, payload: inout ByteReader) throws(DecodeError) {
         isLeader = try reader.readBool()
@@ -289,5 +292,6 @@ package struct ServerOrders: Message {
         discards = try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
             try SetConfiguration(from: &reader)
         }
+        scrub = try ScrubOrder(from: &reader)
     }
 }

@@ -28,6 +28,34 @@ package struct MasterStatus: Hashable, Sendable {
     }
 }
 
+/// How the scrub of a disk stands (C18).
+package struct ScrubReport: Hashable, Sendable {
+    package var progress: ScrubProgress
+    /// Records that are damaged now.
+    package var damaged: UInt64
+    /// Bytes that it reads in a second, while it reads.
+    package var bytesPerSecond: UInt64
+
+    /// All fields at once.
+    package init(
+        progress: ScrubProgress = ScrubProgress(), damaged: UInt64 = 0, bytesPerSecond: UInt64 = 0
+    ) {
+        self.progress = progress
+        self.damaged = damaged
+        self.bytesPerSecond = bytesPerSecond
+    }
+    func encode(into writer: inout ByteWriter) {
+        progress.encode(into: &writer)
+        writer.write(damaged)
+        writer.write(bytesPerSecond)
+    }
+    init(from reader: inout ByteReader) throws(DecodeError) {
+        progress = try ScrubProgress(from: &reader)
+        damaged = try reader.read()
+        bytesPerSecond = try reader.read()
+    }
+}
+
 /// What a disk says of itself in each report.
 package struct DiskReport: Hashable, Sendable {
     package var disk: DiskID
@@ -44,11 +72,12 @@ package struct DiskReport: Hashable, Sendable {
     package var recentBytes: UInt64
     /// A write or flush failed: the disk is out of service until a restart (S4).
     package var hasFailed: Bool
+    package var scrub: ScrubReport
 
     /// All fields at once.
     package init(
         disk: DiskID, incarnation: Incarnation, capacity: UInt64, used: UInt64, stored: UInt64,
-        logical: UInt64, recentBytes: UInt64, hasFailed: Bool
+        logical: UInt64, recentBytes: UInt64, hasFailed: Bool, scrub: ScrubReport = ScrubReport()
     ) {
         self.disk = disk
         self.incarnation = incarnation
@@ -58,12 +87,14 @@ package struct DiskReport: Hashable, Sendable {
         self.logical = logical
         self.recentBytes = recentBytes
         self.hasFailed = hasFailed
+        self.scrub = scrub
     }
     package func encode(into writer: inout ByteWriter) {
         writer.write(disk)
         writer.write(incarnation)
         for value in [capacity, used, stored, logical, recentBytes] { writer.write(value) }
         writer.write(hasFailed)
+        scrub.encode(into: &writer)
     }
     package init(from reader: inout ByteReader) throws(DecodeError) {
         disk = try reader.read()
@@ -74,6 +105,7 @@ package struct DiskReport: Hashable, Sendable {
         logical = try reader.read()
         recentBytes = try reader.read()
         hasFailed = try reader.readBool()
+        scrub = try ScrubReport(from: &reader)
     }
 }
 

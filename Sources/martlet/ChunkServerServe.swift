@@ -6,6 +6,7 @@ import ChunkServer
 import Glibc
 import Logging
 import Node
+import Store
 import Wire
 
 struct ChunkServerCommand: ParsableCommand {
@@ -29,7 +30,20 @@ struct ChunkServerServe: ParsableCommand {
     var rack = ""
     @Option(help: "The folder of its disk; DIR/disk by default.")
     var disk: String?
+    @Option(help: "Days within which everything on the disk is read and checked.")
+    var scrubDays = 14
+    @Option(help: "Bytes a second that such checks read, at most (K, M, G).")
+    var scrubRate = "\(Limits.scrubRate)"
     @OptionGroup var server: ServeOptions
+
+    func validate() throws {
+        guard (1...365).contains(scrubDays) else {
+            throw ValidationError("--scrub-days is a number of days, 1 to 365")
+        }
+        guard let rate = Amounts.bytes(scrubRate), rate > 0 else {
+            throw ValidationError("--scrub-rate is a number with K, M or G, not '\(scrubRate)'")
+        }
+    }
 
     mutating func run() throws {
         let masters = try masterAddresses(self.masters)
@@ -45,7 +59,10 @@ struct ChunkServerServe: ParsableCommand {
         var random = SystemRandomNumberGenerator()
         let options = ChunkServer.Options(
             name: name, rack: rack, newDisk: DiskID(rawValue: random.next()),
-            segmentSize: server.segmentBytes)
+            segmentSize: server.segmentBytes,
+            scrub: ScrubConfiguration(
+                period: .seconds(Int64(scrubDays) * 86_400),
+                bytesPerSecond: UInt64(Amounts.bytes(scrubRate) ?? 1)))
         do throws(NodeError) {
             let running = try ChunkServer(
                 configuration, options, logger: logger, halted: halt(logger))

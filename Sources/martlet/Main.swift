@@ -67,6 +67,6 @@ struct Martlet: ParsableCommand {
             Up.self, Down.self, Status.self, Initialize.self, MasterCommand.self,
             ChunkServerCommand.self, MountCommand.self, Unmount.self, Put.self, Get.self,
             List.self, Cat.self, StatCommand.self, MakeDirectory.self, Remove.self, Move.self,
-            DiskUsage.self, DiskFree.self, RebalanceCommand.self,
+            DiskUsage.self, DiskFree.self, RebalanceCommand.self, ScrubCommand.self,
         ])
 }

@@ -229,7 +229,8 @@ package final class Chaos {
         // What is younger may be the end of the log, whose damage can't be told from a torn
         // write (DESIGN 3.1).
         let limit = world.now + .seconds(-1)
-        let place = node.disk.rot(writtenBefore: limit, unreadable: random.chance(1, of: 3))
+        let kind = SimDisk.Rot.allCases[random.below(SimDisk.Rot.allCases.count)]
+        let place = node.disk.rot(kind, writtenBefore: limit)
         if let place { world.say("\(node.name) rots: \(place)") }
     }
 }

@@ -7,7 +7,7 @@
 //  leak         and no disk has more of a set that is elsewhere than that it was there (C14)
 //  agreement    in the end every member returns the same cells
 //  durability   after the loss of power the same holds again
-//  rot          no damage is reported on a sound disk
+//  scrub        after a pass over every disk no read meets damage (C18)
 //  halt         no server stops by itself but for a broken disk
 
 import Base
@@ -29,6 +29,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
     private let masters: Int
     private let goal: Int
     private let repairDelay: Interval
+    private let scrub: ScrubConfiguration
     private let stores: [StoreConfiguration]
     private var random: SeededRandom
     private var promises = ReplicaPromises()
@@ -38,6 +39,11 @@ final class ReplicasScenario: Scenario, WorldObserver {
     private var latest: [SetID: SetConfiguration] = [:]
     /// The last report of each replica.
     private var reports: [ReplicaName: SetReport] = [:]
+    /// The last report of the scrub of each chunk server.
+    private var scrubs: [ServerID: ScrubReport] = [:]
+    private var isScrubbed = false
+    /// Damaged records that reads met until the pass was over.
+    private var met: UInt64 = 0
 
     init(random: inout SeededRandom) {
         masters = random.chance(3, of: 4) ? 1 : 3
@@ -45,6 +51,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
         let servers = goal + random.below(3)
         let sizes = Sizes(random: &random)
         repairDelay = sizes.repairDelay
+        scrub = sizes.scrub
         var stores: [StoreConfiguration] = []
         var nodes = Self.masterNodes(masters, goal: goal, sizes, &random)
         for number in 0..<servers {
@@ -89,12 +96,15 @@ final class ReplicasScenario: Scenario, WorldObserver {
         var checkpoint: Int
         var drift: Int
         var repairDelay: Interval
+        var scrub: ScrubConfiguration
 
         init(random: inout SeededRandom) {
             segment = [256 << 10, 512 << 10, 2 << 20][random.below(3)]
             checkpoint = [64 << 10, 256 << 10, 1 << 30][random.below(3)]
             drift = [0, 0, 1_000, 10_000][random.below(4)]
             repairDelay = .milliseconds([100, 1_000, 60_000][random.below(3)])
+            let period = Interval.milliseconds([400, 3_000, 86_400_000][random.below(3)])
+            scrub = ScrubConfiguration(period: period, bytesPerSecond: 50 << 20)
         }
     }
 
@@ -130,7 +140,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
             cell: cell, server: id, disk: disk, name: "cs\(number)", rack: "",
             address: PeerAddress(network: "c\(number)", socket: "", machine: "host\(number)"),
             masters: (1...masters).map { MasterID(rawValue: UInt16($0)) },
-            segmentSize: sizes.segment, checkpointInterval: sizes.checkpoint)
+            segmentSize: sizes.segment, checkpointInterval: sizes.checkpoint, scrub: sizes.scrub)
         let node = SimNode(
             place: place, name: "server-\(number)", peer: .server(id), capacity: 256 << 20,
             drift: sizes.drift, random: &random
@@ -157,7 +167,9 @@ final class ReplicasScenario: Scenario, WorldObserver {
         for client in operators { client.isStopping = true }
         settle("calm")
         awaitWholeSets()
+        awaitScrub()
         readEverything("calm")
+        checkScrub()
         guard world.failure == nil else { return }
         for node in world.nodes { world.crash(node, power: true) }
         for node in world.nodes { world.start(node) }
@@ -196,6 +208,40 @@ final class ReplicasScenario: Scenario, WorldObserver {
         }
     }
 
+    /// A whole pass over every disk, and the repair of what it finds in the members.
+    private func awaitScrub() {
+        guard scrub.period < .seconds(60) else { return }
+        world.run(until: world.now + .seconds(1))
+        let (before, deadline) = (scrubs, world.now + .seconds(40))
+        while world.failure == nil {
+            let late = before.filter {
+                (scrubs[$0.key]?.progress.passes ?? 0) < $0.value.progress.passes + 2
+            }
+            let damaged = reports.filter { name, report in
+                report.hasRot && latest[name.set]?.members.contains(name.disk) ?? false
+            }
+            if late.isEmpty, damaged.isEmpty { break }
+            guard world.now < deadline else {
+                return world.fail("scrub", "late: \(late.keys.sorted()), \(damaged.values)")
+            }
+            world.run(until: world.now + .milliseconds(100))
+        }
+        isScrubbed = true
+        met = total(\.progress.met)
+    }
+
+    private func total(_ value: (ScrubReport) -> UInt64) -> UInt64 {
+        scrubs.values.reduce(0) { $0 + value($1) }
+    }
+
+    /// What scrubs have passed over is sound.
+    private func checkScrub() {
+        guard isScrubbed, world.failure == nil else { return }
+        world.run(until: world.now + .seconds(1))
+        let now = total(\.progress.met)
+        if now > met { world.fail("scrub", "reads met \(now - met) damaged records after a pass") }
+    }
+
     /// What disks have of sets whose members are all elsewhere, without damage (C14).
     private var leftovers: [SetReport] {
         let damaged = Set(
@@ -224,7 +270,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
             guard let view = reader.views[chunk.set] else { continue }
             for (index, location) in view.locations.enumerated() {
                 guard let place = world.place(of: .server(location.server)),
-                    world.nodes[place].disk.damage == 0
+                    world.nodes[place].disk.damage == 0 || (isScrubbed && when == "calm")
                 else { continue }
                 for block in 0..<UInt16(Cell.blocks) {
                     reader.read(chunk, block, member: index, isPinned: true)
@@ -264,6 +310,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
         case .report:
             guard let report = try? ServerReport(frame) else { return }
             promises.tell(report)
+            for disk in report.disks { note(disk.scrub, of: report.server) }
             for set in report.sets {
                 let before = reports[ReplicaName(set: set.set, disk: set.disk)]
                 if before?.prepared ?? .none > set.prepared, set.prepared == .none {
@@ -282,6 +329,15 @@ final class ReplicasScenario: Scenario, WorldObserver {
             reached.insert("write-acknowledged")
         default: break
         }
+    }
+
+    private func note(_ scrub: ScrubReport, of server: ServerID) {
+        if scrub.progress.passes > 0 { reached.insert("scrub-passed") }
+        if scrub.progress.found > 0 { reached.insert("scrub-found") }
+        if scrub.progress.found > 0, scrub.progress.met == 0, scrub.progress.repaired > 0 {
+            reached.insert("scrub-repaired")
+        }
+        scrubs[server] = scrub
     }
 
     private func give(_ view: SetView, by node: SimNode) {

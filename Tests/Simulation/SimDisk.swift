@@ -312,9 +312,19 @@ extension SimDisk {
         }
     }
 
-    /// Damages bytes at rest that were written to segments before `limit`: flips a bit, or makes
-    /// a page unreadable. Says where, or nil where there was nothing to damage.
-    package mutating func rot(writtenBefore limit: Instant, unreadable: Bool) -> String? {
+    /// What becomes of bytes at rest.
+    package enum Rot: CaseIterable, Sendable {
+        /// A bit is flipped.
+        case flip
+        /// A page can't be read.
+        case unreadable
+        /// A page was never written, although the disk had said so.
+        case lostWrite
+    }
+
+    /// Damages bytes at rest that were written to segments before `limit`. Says where, or nil
+    /// where there was nothing to damage.
+    package mutating func rot(_ kind: Rot, writtenBefore limit: Instant) -> String? {
         var candidates: [(DiskFile, Int)] = []
         for name in names {
             guard case .segment = name else { continue }
@@ -331,9 +341,14 @@ extension SimDisk {
         guard !candidates.isEmpty else { return nil }
         let (name, index) = candidates[random.below(candidates.count)]
         damage += 1
-        if unreadable {
+        switch kind {
+        case .flip: break
+        case .unreadable:
             files[name]!.badPages.append(index)
             return "\(name) page \(index) unreadable"
+        case .lostWrite:
+            files[name]!.pages[index] = nil
+            return "\(name) page \(index) was never written"
         }
         let byte = random.below(Self.page)
         files[name]!.pages[index]![byte] ^= 1 << UInt8(random.below(8))

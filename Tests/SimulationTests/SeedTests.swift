@@ -63,7 +63,10 @@ private func expectNoFailure(
     func replicas() async throws {
         try await expectNoFailure(
             "replicas", from: 200_000, count: 400,
-            probes: ["write-acknowledged", "second-epoch", "restarted", "disk-broke"])
+            probes: [
+                "write-acknowledged", "second-epoch", "restarted", "disk-broke", "scrub-passed",
+                "scrub-found", "scrub-repaired",
+            ])
     }
 
     @Test(

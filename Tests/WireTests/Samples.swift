@@ -101,10 +101,27 @@ struct Samples {
         context.sessionEpoch = number()
         return context
     }
+    mutating func scrub() -> ScrubReport {
+        var progress = ScrubProgress()
+        progress.order = ScrubOrder(run: number(), isPaused: flag())
+        progress.isUrgent = flag()
+        progress.isRunning = flag()
+        progress.began = time()
+        progress.cursor = number()
+        progress.through = number()
+        progress.verified = number()
+        progress.passes = number()
+        progress.since = time()
+        progress.found = number()
+        progress.met = number()
+        progress.repaired = number()
+        return ScrubReport(progress: progress, damaged: number(), bytesPerSecond: number())
+    }
     mutating func disk() -> DiskReport {
         DiskReport(
             disk: name(), incarnation: name(), capacity: number(), used: number(),
-            stored: number(), logical: number(), recentBytes: number(), hasFailed: flag())
+            stored: number(), logical: number(), recentBytes: number(), hasFailed: flag(),
+            scrub: scrub())
     }
 }
 
