@@ -6,6 +6,8 @@
 //  2. A set is moved once, and its members are as well separated after as before: so any prefix
 //     of a plan leaves redundancy and failure domains no worse (C19).
 //  3. Nothing goes to a disk with an obstacle, or above the share that is kept free (C20).
+//
+// Fullness is counted in millionths of a disk, so that it is the same on every machine (T3).
 
 package import Base
 
@@ -29,19 +31,12 @@ package struct MovableSet: Hashable, Sendable {
 /// A move with the reason for it.
 package struct PlannedMove: Hashable, Sendable {
     package var move: ReplicaMove
-    /// Of the disk that gives and the one that gets, before the move; in hundredths of a percent.
-    package var fullness: (from: Int, to: Int) { (fromUsed, toUsed) }
-    private let fromUsed: Int
-    private let toUsed: Int
-    /// The unevenness after the move.
-    package var score: Double
-
-    init(_ move: ReplicaMove, from: Double, to: Double, score: Double) {
-        self.move = move
-        fromUsed = Int(from * 10_000)
-        toUsed = Int(to * 10_000)
-        self.score = score
-    }
+    /// How full the disk that gives is before the move, in millionths.
+    package var fromUsed: Int
+    /// How full the one that gets is before the move, in millionths.
+    package var toUsed: Int
+    /// The unevenness after the move, in millionths.
+    package var score: Int
 }
 
 /// The planner; a plan is made by `run` and does nothing by itself.
@@ -51,24 +46,26 @@ package struct RebalancePlanner {
         var server: ClusterView.Server
         /// As it would be after the moves so far.
         var used: UInt64
-        var fraction: Double { disk.capacity == 0 ? 1 : Double(used) / Double(disk.capacity) }
+        /// In millionths; capacities are never 0 here.
+        var fullness: Int { Int(UInt128(used) * 1_000_000 / UInt128(disk.capacity)) }
     }
     private let view: ClusterView
-    private let threshold: Double
+    private let threshold: Int
     private let maxBytes: UInt64
     private var places: [Place]
     private var left: [MovableSet]
 
-    /// The unevenness as it is now: the standard deviation of how full the disks are, in percent.
-    package let scoreBefore: Double
+    /// The unevenness as it is now: the standard deviation of how full the disks are, in
+    /// millionths.
+    package let scoreBefore: Int
 
-    /// `threshold`: in percent; a plan ends when no two disks differ by more. `maxBytes`: of all
+    /// `threshold`: in millionths; a plan ends when no two disks differ by more. `maxBytes`: of all
     /// moves together.
     package init(
-        view: ClusterView, sets: [MovableSet], threshold: Double, maxBytes: UInt64 = .max
+        view: ClusterView, sets: [MovableSet], threshold: Int, maxBytes: UInt64 = .max
     ) {
         self.view = view
-        self.threshold = threshold / 100
+        self.threshold = threshold
         self.maxBytes = maxBytes
         left = sets.filter { $0.bytes > 0 }
         places = view.disks.compactMap { disk in
@@ -77,14 +74,26 @@ package struct RebalancePlanner {
             else { return nil }
             return Place(disk: disk, server: server, used: disk.used)
         }
-        scoreBefore = Self.score(places)
+        scoreBefore = Self.root(Self.variance(places))
     }
 
-    private static func score(_ places: [Place]) -> Double {
+    private static func variance(_ places: [Place]) -> Int {
         guard !places.isEmpty else { return 0 }
-        let mean = places.reduce(0) { $0 + $1.fraction } / Double(places.count)
-        let sum = places.reduce(0) { $0 + ($1.fraction - mean) * ($1.fraction - mean) }
-        return (sum / Double(places.count)).squareRoot() * 100
+        let mean = places.reduce(0) { $0 + $1.fullness } / places.count
+        let squares = places.reduce(0) { sum, place in
+            sum + (place.fullness - mean) * (place.fullness - mean)
+        }
+        return squares / places.count
+    }
+    /// The square root, rounded down, by Newton's method.
+    private static func root(_ number: Int) -> Int {
+        var guess = number
+        while guess > 1 {
+            let next = (guess + number / guess) / 2
+            if next >= guess { break }
+            guess = next
+        }
+        return guess
     }
 
     /// The moves, in the order in which they should be made.
@@ -93,7 +102,7 @@ package struct RebalancePlanner {
         var bytes: UInt64 = 0
         while moves.count < Limits.rebalanceMoves, let (index, from, to) = next(bytes) {
             let set = left.remove(at: index)
-            let before = (places[from].fraction, places[to].fraction)
+            let (fromUsed, toUsed) = (places[from].fullness, places[to].fullness)
             places = moving(set.bytes, from, to)
             bytes += set.bytes
             let move = ReplicaMove(
@@ -101,7 +110,8 @@ package struct RebalancePlanner {
                 to: places[to].disk.id, bytes: set.bytes)
             moves.append(
                 PlannedMove(
-                    move, from: before.0, to: before.1, score: Self.score(places)))
+                    move: move, fromUsed: fromUsed, toUsed: toUsed,
+                    score: Self.root(Self.variance(places))))
         }
         return moves
     }
@@ -115,16 +125,16 @@ package struct RebalancePlanner {
 
     /// The best next move: from the fullest disk that can give to the emptiest that can take.
     private func next(_ planned: UInt64) -> (set: Int, from: Int, to: Int)? {
-        let score = Self.score(places)
+        let variance = Self.variance(places)
         let byFullness = places.indices.sorted {
-            (places[$0].fraction, places[$0].disk.id) > (places[$1].fraction, places[$1].disk.id)
+            (places[$0].fullness, places[$0].disk.id) > (places[$1].fullness, places[$1].disk.id)
         }
         for from in byFullness {
             for to in byFullness.reversed() {
-                let gap = places[from].fraction - places[to].fraction
+                let gap = places[from].fullness - places[to].fullness
                 guard gap > threshold, gap > 0 else { break }
                 guard let set = bestSet(from, to, planned) else { continue }
-                if Self.score(moving(left[set].bytes, from, to)) < score {
+                if Self.variance(moving(left[set].bytes, from, to)) < variance {
                     return (set, from, to)
                 }
             }
@@ -136,17 +146,19 @@ package struct RebalancePlanner {
     /// that gets it the fuller one.
     private func bestSet(_ from: Int, _ to: Int, _ planned: UInt64) -> Int? {
         let (giver, taker) = (places[from], places[to])
-        let share = 1 / Double(giver.disk.capacity) + 1 / Double(taker.disk.capacity)
-        let ideal = (giver.fraction - taker.fraction) / share
+        let capacities = (UInt128(giver.disk.capacity), UInt128(taker.disk.capacity))
+        let ideal = UInt64(
+            UInt128(giver.fullness - taker.fullness) * capacities.0 * capacities.1
+                / (capacities.0 + capacities.1) / 1_000_000)
         let room =
             UInt128(taker.disk.capacity) * UInt128(100 - Limits.reservePercent) / 100
-        var best: (index: Int, miss: Double)?
+        var best: (index: Int, miss: UInt64)?
         for (index, set) in left.enumerated() where set.members.contains(giver.disk.id) {
-            guard !set.members.contains(taker.disk.id), Double(set.bytes) < ideal * 2,
+            guard !set.members.contains(taker.disk.id), set.bytes < ideal * 2,
                 planned + set.bytes <= maxBytes,
                 UInt128(taker.used) + UInt128(set.bytes) <= room
             else { continue }
-            let miss = abs(Double(set.bytes) - ideal)
+            let miss = max(set.bytes, ideal) - min(set.bytes, ideal)
             if let best, best.miss <= miss { continue }
             if keepsDomains(set, giver.disk.id, taker.disk.id) { best = (index, miss) }
         }

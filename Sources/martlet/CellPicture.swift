@@ -52,7 +52,8 @@ struct CellPicture {
             .notFound,
             found.isEmpty
                 ? "there is no chunk server '\(text)'; there are: \(names)"
-                : "several chunk servers are called '\(text)': use the id (martlet chunkserver list)"
+                : "several chunk servers are called '\(text)': use the id "
+                    + "(martlet chunkserver list)"
         )
     }
 

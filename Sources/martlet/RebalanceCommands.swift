@@ -66,20 +66,21 @@ struct RebalancePlan: ParsableCommand {
                 MovableSet(
                     set: set.id, epoch: set.configuration.epoch,
                     members: set.configuration.members, bytes: set.stored)
-            }, threshold: threshold, maxBytes: maxBytes)
-        let before = planner.scoreBefore
+            }, threshold: Int(threshold * 10_000), maxBytes: maxBytes)
+        let before = Self.percent(planner.scoreBefore)
         let entries = planner.run().map { planned in
             let (from, to) = (planned.move.from, planned.move.to)
-            let full = [planned.fullness.from, planned.fullness.to].map {
-                Amounts.decimal(Double($0) / 100, places: 1)
+            let full = [planned.fromUsed, planned.toUsed].map {
+                Amounts.decimal(Self.percent($0), places: 1)
             }
             return PlanFile.Entry(
-                move: planned.move, score: planned.score,
+                move: planned.move, score: Self.percent(planned.score),
                 reason: "\(picture.name(of: from)) is \(full[0]) % full, "
                     + "\(picture.name(of: to)) \(full[1]) %")
         }
         return PlanFile(cell: picture.status.cell, scoreBefore: before, entries: entries)
     }
+    private static func percent(_ millionths: Int) -> Double { Double(millionths) / 10_000 }
 }
 
 extension PlanFile {

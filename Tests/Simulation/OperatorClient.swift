@@ -18,7 +18,6 @@ final class OperatorClient: SimClient {
     private var request: UInt64 = 0
     private var open: MetadataRequest?
     private var queue: [MetadataChange] = []
-    private var drained: Set<ServerID> = []
     private var plans: UInt64 = 0
     private var wantsMap = false
     /// What it did, for the probes.
@@ -27,7 +26,8 @@ final class OperatorClient: SimClient {
         didSet {
             guard isStopping else { return }
             wantsMap = false
-            queue = drained.sorted().map { .operate(.drain($0, isDraining: false)) }
+            // All of them: of a change without an answer nobody knows whether it happened.
+            queue = servers.map { .operate(.drain($0, isDraining: false)) }
             if plans > 0 { queue.append(.operate(.setRebalance(id: plans, .cancelled))) }
         }
     }
@@ -137,7 +137,9 @@ final class OperatorClient: SimClient {
         case .notLeader, .retry:
             leader = (leader + 1) % masters
             return
-        case .sessionDead: session = .none
+        case .sessionDead:
+            session = .none
+            if case .change(let change) = open.body { queue.insert(change, at: 0) }
         case .session(let id, _):
             session = id
             nextNumber = 1
@@ -151,8 +153,7 @@ final class OperatorClient: SimClient {
 
     private func note(_ request: MetadataRequest) {
         switch request.body {
-        case .change(.operate(.drain(let server, let isDraining))):
-            if isDraining { drained.insert(server) } else { drained.remove(server) }
+        case .change(.operate(.drain(_, let isDraining))):
             done.insert(isDraining ? "server-drained" : "server-undrained")
         case .change(.operate(.startRebalance)): done.insert("plan-started")
         default: break
