@@ -124,7 +124,7 @@ extension MasterCore {
         if let learner = primary.learner { return follow(learner, state) }
         guard let task = state.task else { return }
         if let fill = state.fill {
-            if isUsable(fill) { return }
+            if isUsable(fill), !current.members.contains(fill) { return }
             lead?.sets.update(at: index) { $0.fill = nil }
         }
         switch choose(task, state, load) {

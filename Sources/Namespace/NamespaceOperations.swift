@@ -127,13 +127,17 @@ extension Namespace {
         rebalance?.state = state
     }
 
-    /// A set has a new epoch.
+    /// A set has a new epoch: a move is over when its copy is not where it was any more, or
+    /// when there is one already where it should go.
     mutating func endMoves(of configuration: SetConfiguration) {
+        let members = configuration.members
         endMoves { move in
-            guard move.set == configuration.set,
-                !configuration.members.contains(move.from)
-            else { return nil }
-            return configuration.members.contains(move.to) ? .done : .skipped
+            guard move.set == configuration.set else { return nil }
+            switch (members.contains(move.from), members.contains(move.to)) {
+            case (true, false): return nil
+            case (false, true): return .done
+            default: return .skipped
+            }
         }
     }
 

@@ -51,6 +51,8 @@ struct FakeServer {
     var drops: [DropOrder] = []
     /// Disks that it was to fill, and has at once.
     var fills: [FillOrder] = []
+    /// Copies that it was to empty, and has at once.
+    var discards: [SetConfiguration] = []
     var nextReport: Int64 = 0
     var target = 0
     /// Configurations that it was sent.
@@ -86,6 +88,12 @@ struct FakeServer {
             fills.append(fill)
             sets[fill.set]?.learner = LearnerReport(
                 disk: fill.learner.disk, durable: .none, isCounted: true, isReady: true)
+        }
+        for next in orders.discards {
+            discards.append(next)
+            sets[next.set]?.epoch = next.epoch
+            sets[next.set]?.prepared = .none
+            sets[next.set]?.stored = 0
         }
         drops += orders.drops
         dropped = orders.drops.map(\.order)
@@ -138,6 +146,9 @@ final class MasterGroup {
     func crash(_ index: Int) {
         cores[index] = nil
         mail[index] = []
+        for place in servers.indices where servers[place].target == index {
+            servers[place].target = (index + 1) % cores.count
+        }
     }
     var leader: Int? { cores.firstIndex { $0?.isLeading ?? false } }
 
@@ -199,6 +210,7 @@ final class MasterGroup {
             else { return }
             if orders.isLeader {
                 servers[place].obey(orders)
+                for fill in orders.fills { receiveCopy(fill, from: place) }
             } else {
                 servers[place].target = (servers[place].target + 1) % cores.count
             }
@@ -206,6 +218,16 @@ final class MasterGroup {
         case .report(let text, let isAlarm): if isAlarm { alarms.append(text) }
         case .address: break
         }
+    }
+
+    /// The learner has all of it at once.
+    private func receiveCopy(_ fill: FillOrder, from primary: Int) {
+        let learner = servers.firstIndex { $0.disk == fill.learner.disk }
+        guard let learner, var copy = servers[primary].sets[fill.set] else { return }
+        copy.disk = servers[learner].disk
+        copy.isServing = false
+        copy.learner = nil
+        servers[learner].sets[fill.set] = copy
     }
 
     func deliver(_ frame: Frame, from: Peer, to index: Int) {

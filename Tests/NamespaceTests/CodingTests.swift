@@ -13,23 +13,24 @@ private let samples: [Command.Action] = {
     attributes.user = 3
     attributes.accessed = .now
     attributes.modified = .at(Timestamp(nanoseconds: -1))
-    let changes: [Change] = [
-        .create(Creation(parent: inode, name: name, kind: .symlink, mode: 1, target: name)),
-        .create(
-            Creation(parent: inode, name: name, kind: .file, mode: 1, set: SetID(rawValue: 8))),
-        .link(inode, parent: .root, name: name),
-        .unlink(parent: inode, name: name, holders: sessions),
-        .removeDirectory(parent: inode, name: name),
-        .rename(
-            parent: inode, name: name, newParent: .root, newName: [], flags: .exchange,
-            holders: sessions),
-        .setAttributes(inode, attributes), .truncate(inode, size: 77),
-        .extend(inode, end: 9, truncation: 8, modified: Timestamp(nanoseconds: 7)),
-        .allocate(inode, first: 3, sets: [SetID(rawValue: 1), SetID(rawValue: 2)]),
-        .setExtendedAttribute(inode, name: name, value: [1, 2, 3], flags: .create),
-        .removeExtendedAttribute(inode, name: name), .renewSession,
-        .releaseOrphans([inode, .root]), .closeSession,
-    ]
+    let changes: [Change] =
+        [
+            .create(Creation(parent: inode, name: name, kind: .symlink, mode: 1, target: name)),
+            .create(
+                Creation(parent: inode, name: name, kind: .file, mode: 1, set: SetID(rawValue: 8))),
+            .link(inode, parent: .root, name: name),
+            .unlink(parent: inode, name: name, holders: sessions),
+            .removeDirectory(parent: inode, name: name),
+            .rename(
+                parent: inode, name: name, newParent: .root, newName: [], flags: .exchange,
+                holders: sessions),
+            .setAttributes(inode, attributes), .truncate(inode, size: 77),
+            .extend(inode, end: 9, truncation: 8, modified: Timestamp(nanoseconds: 7)),
+            .allocate(inode, first: 3, sets: [SetID(rawValue: 1), SetID(rawValue: 2)]),
+            .setExtendedAttribute(inode, name: name, value: [1, 2, 3], flags: .create),
+            .removeExtendedAttribute(inode, name: name), .renewSession,
+            .releaseOrphans([inode, .root]), .closeSession,
+        ] + operations.map { .operate($0) }
     let configuration = SetConfiguration(
         set: SetID(rawValue: 1), epoch: Epoch(rawValue: 2), primary: DiskID(rawValue: 2),
         members: [DiskID(rawValue: 1), DiskID(rawValue: 2)])
@@ -54,6 +55,19 @@ private let samples: [Command.Action] = {
         .setFull(configuration.set), .confirmDrops([1, 2, 3]), .confirmCuts([cut]),
     ]
 }()
+
+private let operations: [Operation] = [
+    .drain(ServerID(rawValue: 3), isDraining: true), .removeServer(ServerID(rawValue: 4)),
+    .setRebalance(id: 7, .paused),
+    .startRebalance(
+        Rebalance(
+            id: 7, bytesPerSecond: 8,
+            moves: [
+                ReplicaMove(
+                    set: SetID(rawValue: 1), epoch: Epoch(rawValue: 2),
+                    from: DiskID(rawValue: 3), to: DiskID(rawValue: 4), bytes: 5)
+            ])),
+]
 
 private func encoded(_ action: Command.Action) -> [UInt8] {
     var writer = ByteWriter()

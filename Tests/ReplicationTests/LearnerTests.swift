@@ -157,4 +157,35 @@ extension ReplicaWorld {
         #expect(world.members[3].disk.restored.starts.contains { $0.startsOver })
         #expect(content(world, 3) == content(world, 0))
     }
+
+    @Test("A copy in the way is emptied by a start, once; a member's never is (C14)")
+    func discards() throws {
+        var world = try withoutTheFourth()
+        #expect(!content(world, 3).isEmpty)
+        // An epoch of which the fourth hears nothing.
+        var left = world.configurations[world.configurations.count - 1]
+        left.epoch = left.epoch.next
+        world.configurations.append(left)
+        for member in 0..<3 { world.step(member, .configure(left)) }
+        for _ in 0..<100 { world.round() }
+        // Orders of an epoch that the copy has passed, or in which it is a member, are old.
+        var old = left
+        old.epoch = Epoch(rawValue: 1)
+        world.step(3, .discard(old))
+        for member in 0..<3 { world.step(member, .discard(left)) }
+        for _ in 0..<20 { world.round() }
+        #expect(!content(world, 3).isEmpty && !content(world, 0).isEmpty)
+        world.step(3, .discard(left))
+        for _ in 0..<20 { world.round() }
+        #expect(content(world, 3).isEmpty)
+        let starts = world.members[3].disk.restored.starts
+        #expect(starts.last?.startsOver == true && starts.last?.configuration == left)
+        world.step(3, .discard(left))
+        for _ in 0..<20 { world.round() }
+        #expect(world.members[3].disk.restored.starts == starts)
+        // It can come back, and then it has everything again.
+        fill(&world)
+        #expect(world.members[0].replica?.learner?.isReady == true)
+        #expect(content(world, 3) == content(world, 0))
+    }
 }
