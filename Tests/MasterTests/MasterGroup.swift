@@ -147,7 +147,14 @@ final class MasterGroup {
         cores[index] = nil
         mail[index] = []
         for place in servers.indices where servers[place].target == index {
-            servers[place].target = (index + 1) % cores.count
+            turn(place)
+        }
+    }
+    /// A server that was turned away, or cut off, asks the next master that is there.
+    private func turn(_ place: Int) {
+        for _ in cores {
+            servers[place].target = (servers[place].target + 1) % cores.count
+            if cores[servers[place].target] != nil { return }
         }
     }
     var leader: Int? { cores.firstIndex { $0?.isLeading ?? false } }
@@ -212,7 +219,7 @@ final class MasterGroup {
                 servers[place].obey(orders)
                 for fill in orders.fills { receiveCopy(fill, from: place) }
             } else {
-                servers[place].target = (servers[place].target + 1) % cores.count
+                turn(place)
             }
         case .halt(let reason): halts.append(reason)
         case .report(let text, let isAlarm): if isAlarm { alarms.append(text) }
