@@ -9,6 +9,8 @@
 // Invariants:
 //  1. Orders go out in reply to every report, and at once to the members of a set that changed.
 //  2. A configuration is sent until the member reports its epoch.
+//  3. A report that comes after a later one of the same disk says nothing: servers tell only
+//     what changed, so an older state would never be corrected.
 
 import Base
 import Consensus
@@ -22,6 +24,8 @@ struct ServerState: Sendable {
     var heard: Instant?
     var record: ServerRecord?
     var disks: [DiskReport] = []
+    /// Of the last report of each disk.
+    private var numbers: [DiskID: UInt64] = [:]
     /// As of the last round.
     var isUp = false
     /// Its registration is on its way through the log.
@@ -36,7 +40,8 @@ struct ServerState: Sendable {
     init(id: ServerID) { self.id = id }
 
     /// A server's disks report each for itself; a new incarnation is a new chance.
-    mutating func put(_ report: DiskReport) {
+    mutating func put(_ report: DiskReport, number: UInt64) {
+        numbers[report.disk] = number
         let index = disks.firstIndex { $0.disk >= report.disk } ?? disks.count
         if index < disks.count, disks[index].disk == report.disk {
             if disks[index].incarnation != report.incarnation { isRefused = false }
@@ -45,6 +50,13 @@ struct ServerState: Sendable {
             disks.insert(report, at: index)
             isRefused = false
         }
+    }
+
+    /// Whether something later of the disk was heard: of a later run, or a later report of this.
+    func hasHeard(_ report: DiskReport, number: UInt64) -> Bool {
+        guard let known = disks.first(where: { $0.disk == report.disk }) else { return false }
+        return known.incarnation > report.incarnation
+            || known.incarnation == report.incarnation && numbers[report.disk, default: 0] >= number
     }
 }
 
@@ -103,7 +115,10 @@ extension MasterCore {
                 drops: [], cuts: [])
             return send(.server(server), orders.frame(request: frame.request))
         }
-        note(report)
+        let state = lead?.server(server)
+        let isLate = report.disks.contains { state?.hasHeard($0, number: frame.request) ?? false }
+        if isLate { return }
+        note(report, number: frame.request)
         for set in report.sets { note(set, report) }
         confirm(report)
         lead?.isDirty = true
@@ -111,7 +126,7 @@ extension MasterCore {
         lead?.owe(server)
     }
 
-    private mutating func note(_ report: ServerReport) {
+    private mutating func note(_ report: ServerReport, number: UInt64) {
         if lead?.server(report.server) == nil {
             lead?.add(report.server)
         }
@@ -121,7 +136,7 @@ extension MasterCore {
         lead?.update(report.server) { state in
             state.heard = now
             state.record = record
-            for disk in report.disks { state.put(disk) }
+            for disk in report.disks { state.put(disk, number: number) }
         }
         guard let state = lead?.server(report.server), !state.isRegistering, !state.isRefused,
             isNews(record, report.disks)

@@ -156,6 +156,35 @@ import Wire
         #expect(group.servers[0].views[set]?.members == left)
     }
 
+    @Test("A report that comes late says nothing: servers tell only what changed")
+    func lateReport() throws {
+        let group = MasterGroup(masters: 1, servers: 3)
+        group.run(milliseconds: 1_500)
+        let set = try #require(group.servers[0].views.keys.min())
+        let old = group.servers[0].report.frame(request: group.servers[0].reports)
+        group.servers[0].sets[set]?.stored = 77
+        group.run(milliseconds: 200)
+        // From now on it has nothing to tell.
+        group.servers[0].isUp = false
+        let peer = Peer.server(group.servers[0].id)
+        let isKnown = { () -> Bool in
+            guard case .map(let map) = group.query(.map(after: SetID(rawValue: 0))) else {
+                return false
+            }
+            return map.sets.contains { $0.id == set && $0.copies.contains { $0.stored == 77 } }
+        }
+        #expect(isKnown())
+        group.deliver(old, from: peer, to: 0)
+        group.run(milliseconds: 10)
+        #expect(isKnown())
+        // A later run of the disk begins to count afresh.
+        group.servers[0].incarnation = 2
+        group.servers[0].sets[set]?.stored = 78
+        group.deliver(group.servers[0].report.frame(request: 1), from: peer, to: 0)
+        group.run(milliseconds: 10)
+        #expect(!isKnown())
+    }
+
     @Test("A set in an epoch that the log does not know is left alone, with an alarm")
     func frozenSet() throws {
         let group = MasterGroup(masters: 1, servers: 3)

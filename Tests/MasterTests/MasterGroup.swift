@@ -54,6 +54,7 @@ struct FakeServer {
     /// Copies that it was to empty, and has at once.
     var discards: [SetConfiguration] = []
     var nextReport: Int64 = 0
+    var reports: UInt64 = 0
     var target = 0
     /// Configurations that it was sent.
     var views: [SetID: SetConfiguration] = [:]
@@ -183,9 +184,10 @@ final class MasterGroup {
     private func runServer(_ index: Int) {
         guard servers[index].isUp, now.nanoseconds >= servers[index].nextReport else { return }
         servers[index].nextReport = now.nanoseconds + 50_000_000
+        servers[index].reports += 1
         post(
             from: .server(servers[index].id), to: servers[index].target,
-            servers[index].report.frame(request: 1))
+            servers[index].report.frame(request: servers[index].reports))
     }
     private func post(from: Peer, to: Int, _ frame: Frame) {
         flights.append(
