@@ -17,6 +17,10 @@ package struct ScrubProgress: Hashable, Sendable {
     package var through: UInt64 = 0
     /// Stored bytes that the pass has verified.
     package var verified: UInt64 = 0
+    /// Every segment was read; the copies of sets are compared.
+    package var isComparing = false
+    /// Sets up to this one were compared.
+    package var compared = SetID(rawValue: 0)
     /// Passes that ended.
     package var passes: UInt64 = 0
     /// Everything on the disk was written or verified after this; zero: nobody knows when.
@@ -27,6 +31,12 @@ package struct ScrubProgress: Hashable, Sendable {
     package var met: UInt64 = 0
     /// Damaged records that were written again (C17).
     package var repaired: UInt64 = 0
+    /// Blocks whose copies differed although their checksums were right.
+    package var differed: UInt64 = 0
+    /// Of these, in the pass under way and in the last one that ended, those of which nobody can
+    /// tell which copy is right.
+    package var disputes: UInt64 = 0
+    package var disputed: UInt64 = 0
 
     /// Nothing was ever verified.
     package init() {}
@@ -37,9 +47,9 @@ package struct ScrubProgress: Hashable, Sendable {
         writer.write(began)
         for value in [cursor, through, verified, passes] { writer.write(value) }
         writer.write(since)
-        writer.write(found)
-        writer.write(met)
-        writer.write(repaired)
+        for value in [found, met, repaired, differed, disputes, disputed] { writer.write(value) }
+        writer.write(isComparing)
+        writer.write(compared)
     }
     package init(from reader: inout ByteReader) throws(DecodeError) {
         order = try ScrubOrder(from: &reader)
@@ -54,6 +64,11 @@ package struct ScrubProgress: Hashable, Sendable {
         found = try reader.read()
         met = try reader.read()
         repaired = try reader.read()
+        differed = try reader.read()
+        disputes = try reader.read()
+        disputed = try reader.read()
+        isComparing = try reader.readBool()
+        compared = try reader.read()
     }
 }
 

@@ -90,6 +90,9 @@ package struct ChunkServerCore: NodeCore {
     var leader: LeaderContact
     /// Bytes written and read in this second and in the one before.
     var recent = RecentBytes()
+    var copies = CopyScrub()
+    /// Blocks that are written anew when their right content has come, the oldest first.
+    var rewrites: [Rewrite] = []
 
     var now = Instant.zero
     var effects: [NodeEffect] = []
@@ -118,6 +121,7 @@ package struct ChunkServerCore: NodeCore {
             wakeSets()
             drainQueues()
             apply(store.scrub(now: now, wall: time.wall))
+            compareCopies(time.wall)
         }
         if phase != .failed { apply(store.flush(now: now)) }
         if phase == .serving { reportIfDue() }
@@ -219,6 +223,13 @@ enum Waiter: Sendable {
     case read(ReadUnderWay)
     /// A record for a peer waits for the disk.
     case load(RecordNumber, set: Int)
+    /// Content for a comparison of copies.
+    case digest(DigestWork)
+    /// Content that is written anew here, or by the primary that asked for it.
+    case rewrite(Rewrite)
+    case copy(CompareRequest, set: Int, primary: DiskID, epoch: Epoch)
+    /// The commit of what was written anew.
+    case rewritten
 }
 
 /// Bytes of the last second, for the leader's placement; approximate.

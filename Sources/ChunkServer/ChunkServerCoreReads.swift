@@ -56,7 +56,7 @@ extension ChunkServerCore {
     }
 
     /// An index that had to be rebuilt has lost what its checkpoint had replaced (DESIGN 3.1).
-    private func mayServeReads(_ index: Int, from number: RecordNumber) -> Bool {
+    func mayServeReads(_ index: Int, from number: RecordNumber) -> Bool {
         let replica = sets[index].replica
         return replica.mayServeReads(from: number) && !store.wasRebuilt
             && !store.hasHoles(replica.set)
@@ -141,7 +141,17 @@ extension ChunkServerCore {
 
     /// The bytes are there, or are damaged.
     mutating func finishRead(_ tag: UInt64, _ blocks: [StoredBlock]) {
-        guard case .read(let read) = waiters.removeValue(forKey: tag) else { return }
+        let read: ReadUnderWay
+        switch waiters.removeValue(forKey: tag) {
+        case .read(let waiting): read = waiting
+        case .digest(let work): return finishDigest(work, blocks)
+        case .rewrite(let rewrite):
+            let extent = blocks.first.flatMap { Self.whole(rewrite.request, $0) }
+            return write(rewrite, extent)
+        case .copy(let request, let set, let primary, let epoch):
+            return finishCopy(request, blocks, to: primary, epoch, set)
+        default: return
+        }
         if let epoch = read.epoch {
             // Tested after the data was read (C11).
             let replica = sets[read.set].replica

@@ -24,6 +24,8 @@ struct HostedSet: Sendable {
     var charged: [(server: ServerID, bytes: Int)] = []
     /// When the replica wants to be stepped.
     var deadline: Instant?
+    /// A comparison that waits for the commit of its record, and whose it is.
+    var held: (request: CompareRequest, primary: DiskID, epoch: Epoch)?
     /// What the leader acknowledged last.
     var reported: SetReport?
 
@@ -118,11 +120,10 @@ extension ChunkServerCore {
 
     private mutating func carryOut(_ effect: ReplicaEffect, _ index: Int) {
         guard phase != .failed else { return }
-        let set = sets[index].replica.set
         switch effect {
         case .appendEpoch(let start): adopt(start, index)
         case .append(let record): append(record, index)
-        case .commit(let through): store.commit(set, through: through)
+        case .commit(let through): commit(through: through, index)
         case .send(let message): send(message, index)
         case .load(let number): load(number, index)
         case .answer(let tag, let outcome): finishWrite(tag, outcome)
@@ -161,7 +162,7 @@ extension ChunkServerCore {
 
     // MARK: peers
 
-    private mutating func send(_ message: ReplicationMessage, _ index: Int) {
+    mutating func send(_ message: ReplicationMessage, _ index: Int) {
         let home = sets[index].servers.first { $0.disk == message.receiver }
         // Where a member is comes with the masters' orders; until then the message counts as lost.
         guard let home else { return }
@@ -187,7 +188,17 @@ extension ChunkServerCore {
         }
         guard let index = place(of: message) else { return }
         sets[index].learn(message.sender, at: server)
-        step(index, .message(message))
+        switch message.body {
+        case .compare(let request):
+            takeCompare(request, from: message.sender, message.epoch, index)
+        case .compared(let answer):
+            takeCompared(answer, from: message.sender, message.epoch, index)
+        case .copy(let request):
+            takeCopy(request, from: message.sender, message.epoch, index)
+        case .copied(let request, let extent):
+            takeCopied(request, extent, message.epoch, index)
+        default: step(index, .message(message))
+        }
     }
 
     /// The set of a message; the query for a new set may come before the masters' order, and a
@@ -201,6 +212,7 @@ extension ChunkServerCore {
     private func hasGoodPayload(_ message: ReplicationMessage) -> Bool {
         switch message.body {
         case .prepare(_, let record), .fetched(_, .record(let record)): isSound(record.body)
+        case .copied(_, let extent): isSound(.write(extent))
         default: true
         }
     }

@@ -11,6 +11,8 @@
 //     lease (sent)                     ──►      grants it (C11)
 //     ◄── granted (sent)
 //   either way: stale, fetch / fetched
+//   compare (blocks, number)         ──►      compared (digests)         (C18, between the hosts)
+//   copy (block)                     ──►      copied (content)
 //
 // A learner gets the same as a backup (C9); it is none of the configuration's members.
 //
@@ -69,6 +71,14 @@ package enum ReplicationBody: Hashable, Sendable {
     case lease(Instant)
     /// The answer: until `Limits.grant` from now the sender takes no part in replacing the primary.
     case granted(Instant)
+    /// The primary wants to know what the member has (C18). The host answers.
+    case compare(CompareRequest)
+    /// The answer.
+    case compared(CompareAnswer)
+    /// The primary's copy of one block is wrong: it wants the member's content (C18).
+    case copy(CompareRequest)
+    /// The whole block, as it is there now.
+    case copied(CompareRequest, Extent)
 }
 
 /// What a member has promised to a primary: nobody takes its place before this is over (C11).
@@ -131,6 +141,7 @@ extension ReplicationMessage {
     package var payload: ArraySlice<UInt8> {
         switch body {
         case .prepare(_, let record), .fetched(_, .record(let record)): record.payload
+        case .copied(_, let extent): extent.payload
         default: []
         }
     }
@@ -179,6 +190,11 @@ extension ReplicationMessage {
             if case .record(let record) = result { record.encodeHeader(into: &writer) }
         case .lease(let sent), .granted(let sent):
             writer.write(UInt64(bitPattern: sent.nanoseconds))
+        case .compare(let request), .copy(let request): request.encode(into: &writer)
+        case .copied(let request, let extent):
+            request.encode(into: &writer)
+            extent.encodeHeader(into: &writer)
+        case .compared(let answer): answer.encode(into: &writer)
         }
     }
 
@@ -212,6 +228,10 @@ extension ReplicationBody {
         case .fetched: 10
         case .lease: 11
         case .granted: 12
+        case .compare: 13
+        case .compared: 14
+        case .copy: 15
+        case .copied: 16
         }
     }
 
@@ -249,6 +269,12 @@ extension ReplicationBody {
                 try reader.read(), try LoadResult(from: &reader, payload: &payload))
         case 11: self = .lease(try Self.readInstant(&reader))
         case 12: self = .granted(try Self.readInstant(&reader))
+        case 13: self = .compare(try CompareRequest(from: &reader))
+        case 14: self = .compared(try CompareAnswer(from: &reader))
+        case 15: self = .copy(try CompareRequest(from: &reader))
+        case 16:
+            self = .copied(
+                try CompareRequest(from: &reader), try Extent(from: &reader, payload: &payload))
         case let other: throw .invalid(field: "replication message", value: UInt64(other))
         }
     }

@@ -335,7 +335,8 @@ package struct SetReplica: Sendable {
         case .fetched(let number, let result): takeFetched(number, result, from: sender)
         case .lease(let sent): giveLease(sent, to: sender)
         case .granted(let sent): takeLease(sent, from: sender)
-        case .query, .stale: break
+        // The host's.
+        case .query, .stale, .compare, .compared, .copy, .copied: break
         }
     }
 }

@@ -62,14 +62,16 @@ struct ReadTable: Sendable {
 
 extension DiskStore {
     /// Reads blocks of a chunk; the answer is `.read` with the token, at once or later. With
-    /// `through`, prepared records up to that number count as committed.
+    /// `through`, prepared records up to that number count as committed. `isExact`: as of now, or
+    /// damaged; without it, a read whose records were written elsewhere meanwhile starts again.
     package mutating func read(
         token: UInt64, set: SetID, chunk: ChunkID, blocks: Range<Int>,
-        through: RecordNumber? = nil
+        through: RecordNumber? = nil, isExact: Bool = false
     ) -> [StoreOutput] {
         start(
             ReadJob(
-                token: token, set: set, purpose: .blocks(chunk, blocks, through: through)))
+                token: token, set: set, purpose: .blocks(chunk, blocks, through: through),
+                attempts: isExact ? ReadTable.attempts : 0))
     }
 
     /// Reads a whole record, prepared or committed; the answer is `.record` with the token.

@@ -15,7 +15,9 @@ extension DiskStore {
     package var scrubProgress: ScrubProgress { scrubber.progress }
 
     /// Bytes that it reads in a second, while it reads.
-    package var scrubRate: UInt64 { scrubber.rate(usage.stored) }
+    package var scrubRate: UInt64 { scrubber.rate(scrubbedBytes) }
+    /// What a pass reads, at the most: everything, and once more where copies are compared.
+    var scrubbedBytes: UInt64 { usage.stored * 2 }
     /// Records that are damaged now.
     package var damaged: UInt64 {
         ledgers.reduce(0) { sum, ledger in
@@ -40,7 +42,9 @@ extension DiskStore {
         guard phase == .ready else { return [] }
         if scrubber.due == nil { scrubber.plan(now, wall) }
         defer { saveScrub(now) }
-        guard scrubber.isDue(now, isBusy: !reads.jobs.isEmpty || log.isWriting) else { return [] }
+        guard !scrubber.progress.isComparing,
+            scrubber.isDue(now, isBusy: !reads.jobs.isEmpty || log.isWriting)
+        else { return [] }
         if !scrubber.progress.isRunning {
             scrubber.begin(wall, through: log.position.generation)
         }
@@ -48,7 +52,8 @@ extension DiskStore {
             scrubber.items = scrubber.items.drop { !isListed($0) }
             if !scrubber.items.isEmpty { return [readScrubbed(now)] }
             guard beginSegment() else {
-                scrubber.end(now, wall)
+                scrubber.progress.isComparing = true
+                scrubber.isUnsaved = true
                 return []
             }
         }
@@ -137,7 +142,7 @@ extension DiskStore {
         scrubber.part = Scrubber.Part(operation: operation, offset: offset, items: run)
         let stored = run.reduce(0) { $0 + Int($1.item.place.payloadLength) }
         scrubber.progress.verified += UInt64(stored)
-        scrubber.pace(read: end - offset, stored: stored, of: usage.stored, now)
+        scrubber.pace(read: end - offset, stored: stored, of: scrubbedBytes, now)
         return .disk(
             .read(operation, .segment(place.segment), offset: offset, length: end - offset))
     }

@@ -1,6 +1,7 @@
 // When the scrub of a disk reads, and how much (C18).
 //
-//   resting -> running (a pass: every segment in the order of its generation) -> resting
+//   resting -> running (a pass: every segment in the order of its generation; then the copies of
+//   the sets of which this disk is the primary are compared, set by set) -> resting
 //   paused: by order of an operator; a pass goes on where it was
 //
 // Invariants:
@@ -81,6 +82,7 @@ struct Scrubber: Sendable {
         guard order != progress.order, order.run >= progress.order.run else { return }
         if order.run > progress.order.run {
             progress.isRunning = false
+            progress.isComparing = false
             progress.isUrgent = true
             items = []
             segment = nil
@@ -120,6 +122,9 @@ struct Scrubber: Sendable {
         progress.cursor = 0
         progress.through = generation
         progress.verified = 0
+        progress.isComparing = false
+        progress.compared = SetID(rawValue: 0)
+        progress.disputes = 0
         isUnsaved = true
     }
 
@@ -128,6 +133,9 @@ struct Scrubber: Sendable {
         progress.isUrgent = false
         progress.passes += 1
         progress.since = progress.began
+        progress.disputed = progress.disputes
+        progress.disputes = 0
+        progress.isComparing = false
         isUnsaved = true
         plan(now, wall)
     }

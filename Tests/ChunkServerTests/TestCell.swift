@@ -46,6 +46,35 @@ struct InstantDisk {
         return .done
     }
 
+    /// Gives the record with this payload another of the same length, with the right checksums.
+    mutating func forge(_ bytes: [UInt8], as other: [UInt8]) -> Int {
+        var count = 0
+        for (file, content) in files {
+            for start in stride(from: 0, to: content.count - bytes.count, by: 64)
+            where Array(content[start..<start + 4]) == Array("MLRR".utf8) {
+                let header = (8..<12).reversed().reduce(0) { $0 << 8 | Int(content[start + $1]) }
+                let payload = start + 64 + header
+                guard payload + bytes.count <= content.count,
+                    Array(content[payload..<payload + bytes.count]) == bytes
+                else { continue }
+                var record = Array(content[start..<payload]) + other
+                let (old, new) = (little(Checksum(of: bytes)), little(Checksum(of: other)))
+                for place in 64..<64 + header - 3 where Array(record[place..<place + 4]) == old {
+                    record.replaceSubrange(place..<place + 4, with: new)
+                }
+                record.replaceSubrange(56..<60, with: new)
+                let sum = Checksum(of: Array(record[..<60] + record[64..<64 + header]))
+                record.replaceSubrange(60..<64, with: little(sum))
+                files[file]?.replaceSubrange(start..<start + record.count, with: record)
+                count += 1
+            }
+        }
+        return count
+    }
+    private func little(_ sum: Checksum) -> [UInt8] {
+        (0..<4).map { UInt8(truncatingIfNeeded: sum.value >> (8 * UInt32($0))) }
+    }
+
     /// Changes every byte sequence equal to `bytes`; tells how many there were.
     mutating func damage(_ bytes: [UInt8]) -> Int {
         var count = 0
@@ -86,6 +115,7 @@ struct TestCell {
     var lastRequest: UInt64 = 0
     var drops: [DropOrder] = []
     var cuts: [CutOrder] = []
+    var scrub = ScrubOrder()
     var droppedOrders: [UInt64] = []
     var confirmedCuts: [CutOrder] = []
     var halted: [Int] = []
@@ -201,7 +231,7 @@ extension TestCell {
     private mutating func tell(_ master: MasterID, _ frame: Frame, from index: Int) {
         var orders = ServerOrders(
             isLeader: master == Self.leader, leader: nil, wantsAllSets: false, configurations: [],
-            drops: [], cuts: [])
+            drops: [], cuts: [], scrub: scrub)
         if master == Self.leader, let report = try? ServerReport(frame) {
             take(report, from: index, &orders)
         }

@@ -8,6 +8,7 @@
 //  agreement    in the end every member returns the same cells
 //  durability   after the loss of power the same holds again
 //  scrub        after a pass over every disk no read meets damage (C18)
+//  copies       at any common record the content of all copies of a block is the same (C18)
 //  halt         no server stops by itself but for a broken disk
 
 import Base
@@ -334,6 +335,10 @@ final class ReplicasScenario: Scenario, WorldObserver {
     private func note(_ scrub: ScrubReport, of server: ServerID) {
         if scrub.progress.passes > 0 { reached.insert("scrub-passed") }
         if scrub.progress.found > 0 { reached.insert("scrub-found") }
+        if scrub.progress.compared.rawValue > 0 { reached.insert("copies-compared") }
+        if scrub.progress.differed > 0 {
+            world.fail("copies", "server \(server) found that copies differ")
+        }
         if scrub.progress.found > 0, scrub.progress.met == 0, scrub.progress.repaired > 0 {
             reached.insert("scrub-repaired")
         }

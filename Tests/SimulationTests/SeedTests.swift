@@ -65,7 +65,7 @@ private func expectNoFailure(
             "replicas", from: 200_000, count: 400,
             probes: [
                 "write-acknowledged", "second-epoch", "restarted", "disk-broke", "scrub-passed",
-                "scrub-found", "scrub-repaired",
+                "scrub-found", "scrub-repaired", "copies-compared",
             ])
     }
 

@@ -46,6 +46,8 @@ private struct Scrubbed {
     /// A turn, then so much time.
     mutating func turn(_ time: Interval = .milliseconds(20)) {
         run.take(run.store.scrub(now: run.now, wall: wall))
+        // There are no other copies.
+        if run.store.isComparing { run.store.endComparison(now: run.now, wall: wall) }
         run.settle()
         run.now = run.now + time
         wall = wall + time
@@ -131,14 +133,14 @@ private struct Scrubbed {
         #expect(again.damagedByReads().isSubset(of: numbers))
     }
 
-    @Test("A pass takes seven eighths of the period, and its reads keep below the bound")
+    @Test("Reading takes half of seven eighths of the period, and keeps below the bound")
     func pace() {
         var scrubbed = Scrubbed(Scrubbed.configuration(period: .seconds(80)))
         while !scrubbed.run.store.scrubProgress.isRunning { scrubbed.turn(.milliseconds(100)) }
         let began = scrubbed.run.now
         while scrubbed.run.store.scrubProgress.passes == 0 { scrubbed.turn(.milliseconds(100)) }
         let took = scrubbed.run.now - began
-        #expect(took > .seconds(55) && took < .seconds(90), "\(took.seconds)")
+        #expect(took > .seconds(28) && took < .seconds(45), "\(took.seconds)")
         // The bound is slower than the period wants it.
         let rate: UInt64 = 10_000
         var slow = Scrubbed(Scrubbed.configuration(period: .seconds(8), rate: rate))
