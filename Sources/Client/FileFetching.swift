@@ -163,7 +163,7 @@ extension DataPath {
 
 // One block, from whoever has it.
 extension DataPath {
-    private enum Answer {
+    enum Answer {
         case content([UInt8])
         /// Damaged there, or on the way.
         case damaged
@@ -213,7 +213,7 @@ extension DataPath {
         }
     }
 
-    private func ask(
+    func ask(
         _ location: DiskLocation, _ view: SetView, _ place: LayoutChunk, _ block: FileBlock,
         _ node: OpenInode, _ patience: Patience
     ) throws(FileError) -> Answer {

@@ -44,6 +44,9 @@ package struct ScrubReport: Hashable, Sendable {
         self.damaged = damaged
         self.bytesPerSecond = bytesPerSecond
     }
+    /// Blocks whose copies differ, and nobody can tell which is right.
+    package var disputed: UInt64 { max(progress.disputes, progress.disputed) }
+
     func encode(into writer: inout ByteWriter) {
         progress.encode(into: &writer)
         writer.write(damaged)

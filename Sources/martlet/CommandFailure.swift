@@ -11,6 +11,8 @@ enum ExitStatus: Int32, Sendable {
     case failed = 1
     case usage = 2
     case partlyDone = 3
+    /// A check found something that is not as it should be.
+    case differences = 4
     /// No quorum, or no master reachable.
     case unreachable = 6
     case denied = 7

@@ -48,7 +48,8 @@ struct Main {
                 exit(0)
             }
             write(error: text)
-            exit(ExitStatus.usage.rawValue)
+            let isFsck = arguments.first == Fsck.configuration.commandName
+            exit(isFsck ? Fsck.Exit.usage.rawValue : ExitStatus.usage.rawValue)
         }
     }
 }
@@ -68,5 +69,6 @@ struct Martlet: ParsableCommand {
             ChunkServerCommand.self, MountCommand.self, Unmount.self, Put.self, Get.self,
             List.self, Cat.self, StatCommand.self, MakeDirectory.self, Remove.self, Move.self,
             DiskUsage.self, DiskFree.self, RebalanceCommand.self, ScrubCommand.self,
+            Verify.self, Fsck.self,
         ])
 }

@@ -83,6 +83,7 @@ struct ScrubStatus: ParsableCommand {
     private static func state(_ server: ServerStatus, _ scrub: ScrubReport) -> String {
         if !server.isUp { return "down" }
         if scrub.progress.order.isPaused { return "paused" }
+        if scrub.progress.isComparing { return "comparing" }
         return scrub.progress.isRunning ? "running" : "waiting"
     }
 
@@ -106,7 +107,7 @@ struct ScrubStatus: ParsableCommand {
         var rows = [
             [
                 "CHUNK SERVER", "STATE", "DONE", "RATE", "VERIFIED SINCE", "FOUND", "REPAIRED",
-                "DAMAGED",
+                "DAMAGED", "DISPUTED",
             ]
         ]
         for (server, disk) in disks {
@@ -116,7 +117,7 @@ struct ScrubStatus: ParsableCommand {
                 Amounts.decimal(percent(disk), places: 1) + " %",
                 Amounts.human(disk.scrub.bytesPerSecond) + "/s", time(progress.since),
                 "\(progress.found + progress.met)", "\(progress.repaired)",
-                "\(disk.scrub.damaged)",
+                "\(disk.scrub.damaged)", "\(disk.scrub.disputed)",
             ])
         }
         let since = oldest(disks).map { "after " + time($0) } ?? "at times that nobody knows"
@@ -144,13 +145,16 @@ struct ScrubStatus: ParsableCommand {
                 ("found", .unsigned(progress.found)), ("met", .unsigned(progress.met)),
                 ("repaired", .unsigned(progress.repaired)),
                 ("damaged", .unsigned(disk.scrub.damaged)),
+                ("differed", .unsigned(progress.differed)),
+                ("disputed", .unsigned(disk.scrub.disputed)),
             ])
         }
         return .object([
             ("schema", .integer(1)), ("verified_since", time(oldest(disks) ?? .zero)),
             ("found", sum(\.scrub.progress.found)), ("met", sum(\.scrub.progress.met)),
             ("repaired", sum(\.scrub.progress.repaired)),
-            ("damaged", sum(\.scrub.damaged)), ("disks", .array(list)),
+            ("damaged", sum(\.scrub.damaged)), ("differed", sum(\.scrub.progress.differed)),
+            ("disputed", sum(\.scrub.disputed)), ("disks", .array(list)),
         ])
     }
 }

@@ -36,6 +36,7 @@ struct Status: ParsableCommand {
         let isWell =
             sets.healthy == sets.total && status.masters.allSatisfy(\.isUp)
             && status.servers.allSatisfy(\.isUp)
+            && total(status, \.scrub.damaged) + total(status, \.scrub.disputed) == 0
         var rows = [["MASTER", "ADDRESS", "STATE", "DURABLE"]]
         for master in status.masters {
             let state =
@@ -68,6 +69,8 @@ struct Status: ParsableCommand {
             \(Amounts.human(status.fileBytes))
             data          logical \(Amounts.human(total(status, \.logical))), \
             stored \(Amounts.human(total(status, \.stored))) (all copies), ratio \(ratio)
+            scrub         \(total(status, \.scrub.damaged)) damaged records, \
+            \(total(status, \.scrub.disputed)) blocks whose copies differ
             clients       \(status.sessions) sessions
             """
     }
@@ -104,6 +107,8 @@ struct Status: ParsableCommand {
             ("used", .unsigned(total(status, \.used))),
             ("logical", .unsigned(total(status, \.logical))),
             ("stored", .unsigned(total(status, \.stored))),
+            ("damaged", .unsigned(total(status, \.scrub.damaged))),
+            ("disputed", .unsigned(total(status, \.scrub.disputed))),
             ("ratio", ratio(status).map { .double($0) } ?? .null),
         ])
     }

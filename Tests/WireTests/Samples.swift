@@ -115,6 +115,11 @@ struct Samples {
         progress.found = number()
         progress.met = number()
         progress.repaired = number()
+        progress.differed = number()
+        progress.disputes = number()
+        progress.disputed = number()
+        progress.isComparing = flag()
+        progress.compared = name()
         return ScrubReport(progress: progress, damaged: number(), bytesPerSecond: number())
     }
     mutating func disk() -> DiskReport {
