@@ -24,8 +24,8 @@ struct ServerState: Sendable {
     var heard: Instant?
     var record: ServerRecord?
     var disks: [DiskReport] = []
-    /// Of the last report of each disk.
-    private var numbers: [DiskID: UInt64] = [:]
+    /// Number and time of the last report of each disk.
+    private var reports: [DiskID: (number: UInt64, at: Instant)] = [:]
     /// As of the last round.
     var isUp = false
     /// Its registration is on its way through the log.
@@ -40,8 +40,8 @@ struct ServerState: Sendable {
     init(id: ServerID) { self.id = id }
 
     /// A server's disks report each for itself; a new incarnation is a new chance.
-    mutating func put(_ report: DiskReport, number: UInt64) {
-        numbers[report.disk] = number
+    mutating func put(_ report: DiskReport, number: UInt64, at now: Instant) {
+        reports[report.disk] = (number, now)
         let index = disks.firstIndex { $0.disk >= report.disk } ?? disks.count
         if index < disks.count, disks[index].disk == report.disk {
             if disks[index].incarnation != report.incarnation { isRefused = false }
@@ -56,8 +56,16 @@ struct ServerState: Sendable {
     func hasHeard(_ report: DiskReport, number: UInt64) -> Bool {
         guard let known = disks.first(where: { $0.disk == report.disk }) else { return false }
         return known.incarnation > report.incarnation
-            || known.incarnation == report.incarnation && numbers[report.disk, default: 0] >= number
+            || known.incarnation == report.incarnation
+                && reports[report.disk]?.number ?? 0 >= number
     }
+
+    /// Whether a disk reported within `Limits.serverSilence`: its server may go on without it.
+    func isHeard(_ disk: DiskID, _ now: Instant) -> Bool {
+        reports[disk].map { now - $0.at < Limits.serverSilence } ?? false
+    }
+    /// The disks that it had when it was last heard.
+    var present: [DiskReport] { disks.filter { isHeard($0.disk, heard ?? .zero) } }
 }
 
 /// A replica of a set.
@@ -136,7 +144,7 @@ extension MasterCore {
         lead?.update(report.server) { state in
             state.heard = now
             state.record = record
-            for disk in report.disks { state.put(disk, number: number) }
+            for disk in report.disks { state.put(disk, number: number, at: now) }
         }
         guard let state = lead?.server(report.server), !state.isRegistering, !state.isRefused,
             isNews(record, report.disks)
@@ -294,7 +302,9 @@ extension MasterCore {
         guard let heard = server.heard else {
             return time.now - lead.since < Limits.serverSilence
         }
-        guard time.now - heard < Limits.serverSilence, !server.isRefused else { return false }
+        guard time.now - heard < Limits.serverSilence, !server.isRefused,
+            server.isHeard(disk.id, time.now)
+        else { return false }
         return server.disks.contains {
             $0.disk == disk.id && $0.incarnation == disk.incarnation && !$0.hasFailed
         }

@@ -11,7 +11,7 @@ extension MasterCore {
     var statistics: CellStatistics {
         var capacity: UInt64 = 0
         var free: UInt64 = 0
-        for disk in lead?.servers.filter(\.isUp).flatMap(\.disks) ?? [] where !disk.hasFailed {
+        for disk in lead?.servers.filter(\.isUp).flatMap(\.present) ?? [] where !disk.hasFailed {
             let usable = disk.capacity / 100 * UInt64(100 - Limits.reservePercent)
             capacity += usable
             free += usable > disk.used ? usable - disk.used : 0
@@ -52,7 +52,7 @@ extension MasterCore {
             let state = lead?.server(record.id)
             return ServerStatus(
                 id: record.id, name: record.name, rack: record.rack, address: record.address,
-                isUp: state?.isUp ?? false, disks: state?.disks ?? [])
+                isUp: state?.isUp ?? false, disks: state?.present ?? [])
         }
     }
 
