@@ -110,6 +110,11 @@ package enum Limits {
     package static let scrubPeriod = Interval.seconds(14 * 86_400)
     /// Bytes that a scrub reads in a second, at most.
     package static let scrubRate: UInt64 = 20 << 20
+    /// Zeros that an idle log writes ahead of itself at a time, and the most that it may have
+    /// logged since the last ones.
+    package static let prewrite = 512 << 10
+    /// Between two such writes.
+    package static let prewritePause = Interval.milliseconds(10)
     /// Part of a disk that only deletes, epochs and repairs may use, in percent (C20).
     package static let reservePercent = 5
 

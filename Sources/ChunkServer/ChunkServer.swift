@@ -34,7 +34,7 @@ package final class ChunkServer: Sendable {
         }
     }
 
-    private let loop: NodeLoop<ChunkServerCore>
+    private let loop: NodeLoop
 
     /// Opens the disk's folder, listens, and serves. `halted` is called once, on another thread,
     /// when the core gives up: the process should exit. Blocks until it listens; not for event
@@ -44,12 +44,13 @@ package final class ChunkServer: Sendable {
         halted: @escaping @Sendable (String) -> Void
     ) throws(NodeError) {
         loop = try NodeLoop.start(server, logger: logger, halted: halted) { address in
-            ChunkServerCore(
+            var core = ChunkServerCore(
                 ChunkServerConfiguration(
                     cell: server.identity.cell, server: ServerID(rawValue: server.identity.node),
                     disk: options.newDisk, name: options.name, rack: options.rack,
                     address: address, masters: server.masters.map(\.id),
                     segmentSize: options.segmentSize, scrub: options.scrub))
+            return { events, time in (core.step(events, at: time), core.wakeTime) }
         }
     }
 

@@ -6,9 +6,9 @@ package import Node
 
 /// A running master.
 package final class MasterServer: Sendable {
-    private let loop: NodeLoop<MasterCore>
+    private let loop: NodeLoop
 
-    private init(_ loop: NodeLoop<MasterCore>) { self.loop = loop }
+    private init(_ loop: NodeLoop) { self.loop = loop }
 
     /// Opens its folder, listens, and joins its cell. `halted` is called once, with the reason,
     /// when it must not go on: the process should exit. Blocks until the core had its first step.
@@ -16,8 +16,9 @@ package final class MasterServer: Sendable {
         _ server: ServerConfiguration, _ master: MasterConfiguration, logger: Logger,
         halted: @escaping @Sendable (String) -> Void
     ) throws(NodeError) -> MasterServer {
-        let loop = try NodeLoop<MasterCore>.start(server, logger: logger, halted: halted) { _ in
-            MasterCore(master)
+        let loop = try NodeLoop.start(server, logger: logger, halted: halted) { _ in
+            var core = MasterCore(master)
+            return { events, time in (core.step(events, at: time), core.wakeTime) }
         }
         return MasterServer(loop)
     }

@@ -60,6 +60,11 @@ package struct NodeTime: Hashable, Sendable {
     }
 }
 
+/// A core behind one function: takes what happened and gives what is wanted, and when to call it
+/// again. Who makes the core makes this closure too: code of another module that is generic over
+/// cores would copy the core, and look its type up, in each turn.
+package typealias CoreStep = ([NodeEvent], NodeTime) -> (effects: [NodeEffect], wakeTime: Instant)
+
 /// A server without its sockets, disk and clock.
 package protocol NodeCore {
     /// Takes everything that happened since the last step; `events` may be empty: a tick.

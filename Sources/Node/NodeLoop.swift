@@ -43,7 +43,7 @@ private final class Mailbox: Sendable {
 }
 
 /// A running server. `start` makes one; `stop` ends it.
-package final class NodeLoop<Core: NodeCore & SendableMetatype>: LinkOwner, @unchecked Sendable {
+package final class NodeLoop: LinkOwner, @unchecked Sendable {
     private enum LinkUse {
         case client(ConnectionID)
         /// An outbound connection has a lane.
@@ -67,7 +67,8 @@ package final class NodeLoop<Core: NodeCore & SendableMetatype>: LinkOwner, @unc
     private var listener: Listener?
 
     // On the loop only.
-    private var core: Core?
+    private var core: CoreStep?
+    private var wakeTime = Instant(nanoseconds: .max)
     private var inbox: [NodeEvent] = []
     private var isTurnScheduled = false
     private var isStopped = false
@@ -86,8 +87,9 @@ package final class NodeLoop<Core: NodeCore & SendableMetatype>: LinkOwner, @unc
     package static func start(
         _ configuration: ServerConfiguration, logger: Logger,
         halted: @escaping @Sendable (String) -> Void,
-        makeCore: @escaping @Sendable (PeerAddress) -> sending Core
+        makeCore: @escaping @Sendable (PeerAddress) -> sending CoreStep
     ) throws(NodeError) -> NodeLoop {
+        Memory.keepFreed()
         let mailbox = Mailbox()
         let disk: PosixDisk
         do throws(StorageError) {
@@ -170,7 +172,7 @@ extension NodeLoop {
 
     private func turn() {
         isTurnScheduled = false
-        guard !isStopped, core != nil else { return }
+        guard !isStopped, let core else { return }
         let fromDisk = mailbox.take()
         if inbox.isEmpty {
             inbox = fromDisk
@@ -180,7 +182,8 @@ extension NodeLoop {
         let events = inbox
         inbox = []
         let time = NodeTime.current
-        guard let effects = core?.step(events, at: time) else { return }
+        let (effects, wakeTime) = core(events, time)
+        self.wakeTime = wakeTime
         for effect in effects where !isStopped { carryOut(effect) }
         for link in unflushed { link.flush() }
         unflushed.removeAll(keepingCapacity: true)
@@ -208,7 +211,8 @@ extension NodeLoop {
 
     /// A wake that comes too early only asks again, so that a later wake time costs nothing.
     private func scheduleWake(from now: Instant) {
-        guard !isStopped, let time = core?.wakeTime else { return }
+        guard !isStopped else { return }
+        let time = wakeTime
         if let wake {
             if wake.time <= time { return }
             wake.task.cancel()
@@ -217,7 +221,7 @@ extension NodeLoop {
         let task = eventLoop.scheduleTask(in: .nanoseconds(delay.nanoseconds)) {
             self.wake = nil
             let now = NodeTime.current.now
-            if let time = self.core?.wakeTime, time > now {
+            if self.wakeTime > now {
                 self.scheduleWake(from: now)
             } else {
                 self.turn()

@@ -146,9 +146,10 @@ package struct DiskStore: Sendable {
         return append(Self.epochKind, writer.bytes, [], nil)
     }
 
-    /// Logs a record, with the number after the last of its set, or one that is missing. One that
-    /// is there already is not logged again. Refused writes are not logged (C20); a write that
-    /// has its number already may go into the reserve, as it stands before the drops behind it.
+    /// Logs a record, with the number after the last of its set, or one that is missing. Its
+    /// payload was summed when it came here (D9). One that is there already is not logged again.
+    /// Refused writes are not logged (C20); a write that has its number already may go into the
+    /// reserve, as it stands before the drops behind it.
     package mutating func prepare(
         _ record: Record, isNumbered: Bool = false
     ) throws(StoreError) -> LogNumber {
@@ -195,9 +196,6 @@ package struct DiskStore: Sendable {
         let current = ledgers[index].epoch
         guard record.epoch <= current else { throw .wrongEpoch(current: current) }
         if ledgers[index].isDead(record.epoch, record.number) { throw .dead }
-        if case .write(let extent) = record.body {
-            guard Checksum(of: extent.payload) == extent.stored else { throw .checksum }
-        }
         return index
     }
 

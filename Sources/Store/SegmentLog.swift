@@ -35,6 +35,7 @@ package struct SegmentLog: Sendable {
         case removeSegment(file: UInt32)
         case group
         case footer(file: UInt32)
+        case prewrite(file: UInt32)
         case readFooter
     }
     /// What a segment's file is used for.
@@ -45,6 +46,8 @@ package struct SegmentLog: Sendable {
     struct File: Hashable, Sendable {
         var number: UInt32
         var state: FileState
+        /// It was made in this run and never used: nothing of it was written.
+        var isNew = false
     }
     /// The segment that groups go to.
     struct OpenSegment: Hashable, Sendable {
@@ -55,6 +58,8 @@ package struct SegmentLog: Sendable {
         var offset: Int
         /// Its header was not written yet.
         var isFresh: Bool
+        /// Bytes from its start that zeros or an earlier use went to.
+        var written = Int.max
     }
     struct Queued: Sendable {
         var number: LogNumber
@@ -104,6 +109,7 @@ package struct SegmentLog: Sendable {
     /// Something durable that no later `syncedThrough` covers.
     var isUnmarked = false
     var lastGroup = Instant.zero
+    var prewriting = Prewriting()
     /// nil if the open segment gets no footer.
     var footer: FooterBuilder?
     var recovery: LogRecovery?
@@ -120,7 +126,7 @@ package struct SegmentLog: Sendable {
     /// When `flush` wants to be called although nothing happened.
     package var wakeTime: Instant {
         let isIdle = phase == .ready && isUnmarked && inFlight == nil && queue.isEmpty
-        return isIdle ? lastGroup + Limits.markDelay : Instant(nanoseconds: .max)
+        return isIdle ? min(lastGroup + Limits.markDelay, prewriteTime) : prewriteTime
     }
     /// Where a replay that needs nothing up to `durable` may begin.
     package var position: LogPosition {
@@ -219,7 +225,9 @@ package struct SegmentLog: Sendable {
     package mutating func flush(now: Instant) -> [LogOutput] {
         guard phase == .ready, inFlight == nil else { return [] }
         if queue.isEmpty {
-            guard isUnmarked, now >= lastGroup + Limits.markDelay else { return [] }
+            guard isUnmarked, now >= lastGroup + Limits.markDelay else {
+                return prewriteIfDue(now: now)
+            }
         }
         var count = 0
         var bytes = 0
@@ -261,6 +269,8 @@ package struct SegmentLog: Sendable {
         case .footer(let file):
             if case .failed(let why) = result { return fail(.disk(.segment(file), why)) }
             return []
+        case .prewrite(let file):
+            return prewritten(file, result)
         case .removeSegment(let file):
             if case .failed(let why) = result { return fail(.disk(.segment(file), why)) }
             files.removeAll { $0.number == file }
@@ -275,6 +285,7 @@ package struct SegmentLog: Sendable {
     private mutating func groupDone(now: Instant) -> [LogOutput] {
         guard let group = inFlight else { preconditionFailure("a group ended twice") }
         inFlight = nil
+        prewriting.logged += group.end - (open?.offset ?? group.end)
         open?.offset = group.end
         open?.isFresh = false
         copies = group.copies

@@ -33,7 +33,9 @@ extension SegmentLog {
                 identity: SegmentIdentity(
                     cell: superblock.cell, disk: superblock.disk, generation: generation),
                 link: SegmentLink(first: queue.first?.number ?? nextNumber, previous: previous),
-                offset: SegmentHeader.pageSize, isFresh: true)
+                offset: SegmentHeader.pageSize, isFresh: true,
+                written: files[file].isNew ? 0 : .max)
+            files[file].isNew = false
             return outputs
         }
         if files.contains(where: { $0.state == .creating || $0.state == .removing }) { return [] }
@@ -65,7 +67,9 @@ extension SegmentLog {
             preconditionFailure("an unknown segment was made")
         }
         switch result {
-        case .done, .bytes: files[index].state = .free
+        case .done, .bytes:
+            files[index].state = .free
+            files[index].isNew = true
         case .failed(.noSpace):
             // Others filled the file system: go on with what there is (C20). If a group waits
             // for this segment, the next flush fails.

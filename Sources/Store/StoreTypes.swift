@@ -37,8 +37,6 @@ package enum StoreError: Error, Hashable, Sendable {
     case outOfOrder(expected: RecordNumber)
     /// Another record has this number.
     case conflict
-    /// The payload does not have the checksum that its header gives (D9).
-    case checksum
     /// An epoch would take back what is committed.
     case committed(through: RecordNumber)
 }

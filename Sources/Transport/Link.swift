@@ -175,10 +175,28 @@ extension Link {
     package func channelActive(context: ChannelHandlerContext) {
         guard case .waiting = phase, error == nil else { return close() }
         phase = opening
+        prepareSocket(context.channel)
         if case .calling(let handshake) = phase { reply(handshake.opening) }
         eventLoop.scheduleTask(in: Self.handshakeTime) { self.endSlowHandshake() }
         context.fireChannelActive()
     }
+    /// Room for several frames of block bytes, so that each wake-up moves as much as it can: by
+    /// default a Unix socket holds less than two, and a read takes half of one.
+    private func prepareSocket(_ channel: any Channel) {
+        guard let options = channel.syncOptions else { return }
+        let isLocal = [channel.localAddress, channel.remoteAddress].contains {
+            $0?.protocol == .unix
+        }
+        // Either fails only on a channel that is closed. The kernel sizes TCP's buffers itself.
+        if isLocal { try? options.setOption(.socketOption(.so_sndbuf), value: Self.socketBytes) }
+        try? options.setOption(
+            .recvAllocator,
+            value: AdaptiveRecvByteBufferAllocator(
+                minimum: 2 << 10, initial: 16 << 10, maximum: Self.readBytes))
+    }
+    private static var socketBytes: SocketOptionValue { 1 << 20 }
+    private static var readBytes: Int { 256 << 10 }
+
     /// Called by SwiftNIO.
     package func channelInactive(context: ChannelHandlerContext) {
         if error == nil, parser.isInFrame { counters.badFrames.add(1, ordering: .relaxed) }

@@ -88,7 +88,7 @@ final class ToyNode: Sendable {
     let journal = Journal()
     let halted = Mutex<String?>(nil)
     let folder: String
-    private let loop = Mutex<NodeLoop<ToyCore>?>(nil)
+    private let loop = Mutex<NodeLoop?>(nil)
 
     init(
         _ identity: PeerIdentity, network: String = "127.0.0.1:0", masters: [MasterAddress] = [],
@@ -102,7 +102,10 @@ final class ToyNode: Sendable {
         let started = try NodeLoop.start(
             configuration, logger: Logger(label: "node"),
             halted: { [self] reason in halted.withLock { $0 = reason } },
-            makeCore: { _ in ToyCore(journal) })
+            makeCore: { _ in
+                var core = ToyCore(journal)
+                return { events, time in (core.step(events, at: time), core.wakeTime) }
+            })
         loop.withLock { $0 = started }
     }
     var address: PeerAddress { loop.withLock { $0?.address }.unsafelyUnwrapped }

@@ -195,7 +195,10 @@ extension SimDisk {
             let index = position / page
             let start = position % page
             let count = min(page - start, rest.count)
-            if count == page {
+            let isBlank = count == page && file.pages[index] == nil
+            if isBlank, rest.prefix(count).allSatisfy({ $0 == 0 }) {
+                // Zeros where nothing was written take no memory.
+            } else if count == page {
                 file.pages[index] = Array(rest.prefix(count))
             } else {
                 if file.pages[index] == nil {

@@ -43,6 +43,48 @@ struct SegmentLogTests {
         #expect(run.log.segments.count > 5)
     }
 
+    @Test("an idle log writes zeros behind its records, to the end of the segment; a busy one none")
+    func zerosAhead() {
+        let segment = 2 << 20
+        var disk = TestDisk()
+        disk.capacity = 1 << 30
+        var run = LogRun(disk, LogRun.configuration(segmentSize: segment))
+        run.settle()
+        let payload = [UInt8](repeating: 7, count: 300 << 10)
+        func zeros(_ pending: [DiskEffect]) -> [Range<Int>] {
+            pending.compactMap { effect in
+                guard case .write(_, _, let offset, let pieces, _) = effect,
+                    pieces.allSatisfy({ $0.allSatisfy { $0 == 0 } })
+                else { return nil }
+                return offset..<offset + pieces.reduce(0) { $0 + $1.count }
+            }
+        }
+        // Filled fast: more than one write of zeros would hold, each time they are due.
+        for _ in 0..<4 {
+            for _ in 0..<2 { _ = run.append(1, [], payload) }
+            run.settle()
+            run.now = run.now + Limits.prewritePause
+            run.take(run.log.flush(now: run.now))
+            #expect(zeros(run.pending).isEmpty)
+            run.settle()
+        }
+        var written: [Range<Int>] = []
+        for number in 0..<20 {
+            run.now = run.now + Limits.prewritePause
+            run.take(run.log.flush(now: run.now))
+            written += zeros(run.pending)
+            // A record that is appended meanwhile is written after them, and found again.
+            if number == 1 { _ = run.append(2, [5], [6]) }
+            run.settle()
+        }
+        #expect(written.last?.upperBound == segment)
+        #expect(zip(written, written.dropFirst()).allSatisfy { $0.upperBound <= $1.lowerBound })
+        let again = run.restarted()
+        #expect(again.damaged.isEmpty)
+        #expect(again.replayed.map(\.number.rawValue) == Array(1...9))
+        #expect(again.replayed.last?.header == [5])
+    }
+
     @Test("every flipped byte of a durable log is reported as damage or does no harm")
     func rotIsNeverCut() {
         var random = SeededRandom(seed: 2)

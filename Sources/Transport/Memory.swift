@@ -8,7 +8,7 @@
 import Glibc
 
 /// The allocator's settings, for the whole process.
-enum Memory {
+package enum Memory {
     private typealias Setting = @convention(c) (Int32, Int32) -> Int32
     private typealias Trim = @convention(c) (Int) -> Int32
     // The numbers of <malloc.h>, which Swift does not import.
@@ -16,14 +16,14 @@ enum Memory {
     private static let mappingThreshold: Int32 = -3
 
     /// Keeps up to 64 MiB of freed memory from now on, and maps only what has 1 MiB or more.
-    static func keepFreed() {
+    package static func keepFreed() {
         guard let symbol = dlsym(nil, "mallopt") else { return }
         let set = unsafeBitCast(symbol, to: Setting.self)
         _ = set(trimThreshold, 64 << 20)
         _ = set(mappingThreshold, 1 << 20)
     }
     /// Gives back what is free now.
-    static func giveBack() {
+    package static func giveBack() {
         guard let symbol = dlsym(nil, "malloc_trim") else { return }
         _ = unsafeBitCast(symbol, to: Trim.self)(0)
     }
