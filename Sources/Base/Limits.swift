@@ -110,11 +110,11 @@ package enum Limits {
     package static let scrubPeriod = Interval.seconds(14 * 86_400)
     /// Bytes that a scrub reads in a second, at most.
     package static let scrubRate: UInt64 = 20 << 20
-    /// Zeros that an idle log writes ahead of itself at a time, and the most that it may have
-    /// logged since the last ones.
-    package static let prewrite = 512 << 10
-    /// Between two such writes.
-    package static let prewritePause = Interval.milliseconds(10)
+    /// Zeros that a log keeps written ahead of itself.
+    package static let prewritten = 32 << 20
+    /// Between two writes of them, of `diskWrite` bytes; a log that fills as much meanwhile
+    /// goes without.
+    package static let prewritePause = Interval.milliseconds(20)
     /// Part of a disk that only deletes, epochs and repairs may use, in percent (C20).
     package static let reservePercent = 5
 

@@ -50,7 +50,7 @@ package final class ChunkServer: Sendable {
                     disk: options.newDisk, name: options.name, rack: options.rack,
                     address: address, masters: server.masters.map(\.id),
                     segmentSize: options.segmentSize, scrub: options.scrub))
-            return { events, time in (core.step(events, at: time), core.wakeTime) }
+            return { core.turn($0, $1) }
         }
     }
 

@@ -18,7 +18,7 @@ package final class MasterServer: Sendable {
     ) throws(NodeError) -> MasterServer {
         let loop = try NodeLoop.start(server, logger: logger, halted: halted) { _ in
             var core = MasterCore(master)
-            return { events, time in (core.step(events, at: time), core.wakeTime) }
+            return { core.turn($0, $1) }
         }
         return MasterServer(loop)
     }

@@ -73,3 +73,13 @@ package protocol NodeCore {
     /// When the core wants to be stepped although nothing happened.
     var wakeTime: Instant { get }
 }
+
+extension NodeCore {
+    /// A step, and when the next one is due; without a copy of the core for the question.
+    package mutating func turn(
+        _ events: [NodeEvent], _ time: NodeTime
+    ) -> (effects: [NodeEffect], wakeTime: Instant) {
+        let effects = step(events, at: time)
+        return (effects, wakeTime)
+    }
+}

@@ -1,12 +1,12 @@
 // Zeros ahead of the log (DESIGN 3.1). A durable write into space that was set aside and never
 // written has to write the file's metadata too, which takes half as long again. So a log with time
-// on its hands writes zeros to the rest of its open segment. One that is filled fast goes without:
-// there the zeros would cost more than they save.
+// on its hands writes zeros some way ahead of its records in the open segment. One that is filled
+// fast goes without: there the zeros would cost more than they save.
 //
 // Invariants:
 //  1. Zeros go behind everything that was issued for the segment, and later groups are issued
 //     after them: the disk keeps that order (DiskEffects, 1), so they never hide a record.
-//  2. At most one such write is under way.
+//  2. At most one such write is under way. Nobody waits for it to be durable: the next group is.
 
 import Base
 
@@ -22,10 +22,11 @@ struct Prewriting: Sendable {
 extension SegmentLog {
     private static let zeros = [UInt8](repeating: 0, count: Limits.block)[...]
 
-    /// When zeros may be written: now or later if the log is idle and its segment is not done.
+    /// When zeros may be written: some time if the log is idle and they are not far ahead.
     var prewriteTime: Instant {
         guard phase == .ready, inFlight == nil, queue.isEmpty, !prewriting.isUnderWay,
-            let open, let size = superblock?.segmentSize, open.written < size
+            let open, let size = superblock?.segmentSize,
+            max(open.written, open.offset) < min(size, open.offset + Limits.prewritten)
         else { return Instant(nanoseconds: .max) }
         return prewriting.next
     }
@@ -37,13 +38,9 @@ extension SegmentLog {
         }
         prewriting.next = now + Limits.prewritePause
         defer { prewriting.logged = 0 }
-        guard prewriting.logged <= Limits.prewrite else { return [] }
+        guard prewriting.logged <= Limits.diskWrite else { return [] }
         let from = max(segment.written, segment.offset)
-        let count = min(Limits.prewrite, size - from)
-        guard count > 0 else {
-            open?.written = size
-            return []
-        }
+        let count = min(Limits.diskWrite, size - from)
         open?.written = from + count
         prewriting.isUnderWay = true
         let whole = Array(repeating: Self.zeros, count: count / Self.zeros.count)
@@ -52,7 +49,7 @@ extension SegmentLog {
             .disk(
                 .write(
                     issue(.prewrite(file: segment.file)), .segment(segment.file), offset: from,
-                    pieces: rest.isEmpty ? whole : whole + [rest], durable: true))
+                    pieces: rest.isEmpty ? whole : whole + [rest], durable: false))
         ]
     }
 

@@ -104,7 +104,7 @@ final class ToyNode: Sendable {
             halted: { [self] reason in halted.withLock { $0 = reason } },
             makeCore: { _ in
                 var core = ToyCore(journal)
-                return { events, time in (core.step(events, at: time), core.wakeTime) }
+                return { core.turn($0, $1) }
             })
         loop.withLock { $0 = started }
     }

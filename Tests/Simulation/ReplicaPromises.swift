@@ -76,7 +76,7 @@ struct ReplicaPromises {
     private(set) var names: [ReplicaName] = []
     private var writes: [WriteName: RecordNumber] = [:]
     /// Which write has a number.
-    private var holders: [SetNumber: WriteName] = [:]
+    private var holders: [SetNumber: (epoch: Epoch, name: WriteName)] = [:]
     private var primaries: [EpochName: DiskID] = [:]
     private var given: [SetID: Epoch] = [:]
     private var configurations: [EpochName: SetConfiguration] = [:]
@@ -152,12 +152,13 @@ struct ReplicaPromises {
         let name = WriteName(
             set: record.set, session: record.session, sequence: record.sequence)
         let place = SetNumber(set: record.set, number: record.number)
-        // A later epoch's record took the number of one that never was committed.
-        if let old = holders.updateValue(name, forKey: place), old != name,
-            writes[old] == record.number
-        {
-            writes[old] = nil
+        if let old = holders[place] {
+            // A deposed primary goes on until it hears of it; nobody takes its records.
+            if record.epoch < old.epoch { return nil }
+            // A later epoch's record took the number of one that never was committed.
+            if old.name != name, writes[old.name] == record.number { writes[old.name] = nil }
         }
+        holders[place] = (record.epoch, name)
         defer { writes[name] = record.number }
         guard let known = writes[name], known != record.number,
             known <= committed[record.set] ?? .none
