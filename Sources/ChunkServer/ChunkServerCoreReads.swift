@@ -3,7 +3,8 @@
 //  primary, serving       its committed state, while its backups' lease holds (C11); a read that
 //                         finds none waits until it is granted
 //  any copy               if the request allows it: what is committed there, when that is all
-//                         that the client can know of (close-to-open)
+//                         that the client can know of (close-to-open); so too a primary whose
+//                         backups no longer answer
 //  others                 no one; the client goes elsewhere or waits
 //
 // Invariants:
@@ -75,14 +76,18 @@ extension ChunkServerCore {
                 sets[index].afterTrim.append((asker, request))
                 return logCuts(context, request.chunk, index)
             }
-            guard sets[index].replica.hasLease(now: now) else {
+            if sets[index].replica.hasLease(now: now) {
+                sets[index].isLeaseLost = false
+                sets[index].replica.keepLeaseWanted(now: now)
+                return readDisk(
+                    ReadUnderWay(
+                        asker: asker, request: request, set: index, epoch: epoch,
+                        through: committed))
+            }
+            guard request.backupFrom != nil, sets[index].isLeaseLost else {
                 return awaitLease(asker, request, index)
             }
-            sets[index].replica.keepLeaseWanted(now: now)
-            return readDisk(
-                ReadUnderWay(
-                    asker: asker, request: request, set: index, epoch: epoch,
-                    through: committed))
+            step(index, .wantLease)
         }
         guard let number = request.backupFrom else {
             return refuse(asker, refusal(context, index) ?? .notServing, index)
@@ -105,8 +110,9 @@ extension ChunkServerCore {
         else { return }
         let reads = sets[index].afterLease
         sets[index].afterLease = []
+        sets[index].isLeaseLost = !hasLease
         for read in reads {
-            if hasLease {
+            if hasLease || read.request.backupFrom != nil {
                 startRead(read.asker, read.request, index)
             } else {
                 refuse(read.asker, .notServing, index)
@@ -119,7 +125,7 @@ extension ChunkServerCore {
         sets[index].afterLease.append((asker, request))
         step(index, .wantLease)
     }
-    /// So long a read waits for a lease; then the client looks for another member.
+    /// So long a read waits for a lease; then it gets what any copy may give, or is refused.
     private static var leasePatience: Interval { .milliseconds(500) }
 
     /// The blocks that one reply can hold if they are well compressed.

@@ -20,6 +20,8 @@ struct HostedSet: Sendable {
     /// Reads that wait for the primary's lease (C11), and until when.
     var afterLease: [(asker: Asker, request: ReadRequest)] = []
     var leasePatience = Instant.zero
+    /// The last read that waited for the lease did not get it.
+    var isLeaseLost = false
     /// What it has taken of the credit of other servers.
     var charged: [(server: ServerID, bytes: Int)] = []
     /// When the replica wants to be stepped.

@@ -64,7 +64,7 @@ extension DataPath {
             }
         }
         let request = self.request(
-            fetch.place, fetch.first, fetch.count, view, parts, location.disk, node)
+            fetch.place, fetch.first, fetch.count, view, parts, node)
         let replies = Monitor<[Frame]>([])
         pool.start(
             request.frame(), to: location, for: .reading, timeout: Limits.requestTimeout
@@ -218,7 +218,7 @@ extension DataPath {
         _ node: OpenInode, _ patience: Patience
     ) throws(FileError) -> Answer {
         let (parts, size) = node.state.withLock { ($0.context(of: block), $0.size) }
-        let request = self.request(place, block, 1, view, parts, location.disk, node)
+        let request = self.request(place, block, 1, view, parts, node)
         let answer = Monitor<(frames: [Frame], isDone: Bool)>(([], false))
         let timeout = patience.bounded(Self.memberPatience)
         pool.start(
@@ -258,14 +258,14 @@ extension DataPath {
 
     private func request(
         _ place: LayoutChunk, _ first: FileBlock, _ count: Int, _ view: SetView,
-        _ parts: ChunkContextParts, _ disk: DiskID, _ node: OpenInode
+        _ parts: ChunkContextParts, _ node: OpenInode
     ) -> ReadRequest {
         ReadRequest(
             context: ChunkContext(
                 set: place.set, epoch: view.configuration.epoch, session: node.session.id,
                 truncation: parts.truncation, cuts: parts.cuts),
             chunk: place.chunk, block: first.blockInChunk, count: UInt16(count),
-            backupFrom: disk == view.configuration.primary ? nil : routes.number(of: place.set))
+            backupFrom: routes.number(of: place.set))
     }
 }
 

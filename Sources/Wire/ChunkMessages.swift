@@ -171,8 +171,8 @@ package struct ReadRequest: Message {
     package var block: UInt16
     /// How many blocks, 1 to 64. The reply may end sooner: see `ReadReply.blocks`.
     package var count: UInt16
-    /// A backup that has this record committed may answer (DESIGN 3.2, Reads): the client knows
-    /// of nothing later. nil: only the primary.
+    /// Any member that has this record committed may answer (DESIGN 3.2, Reads): the client
+    /// knows of nothing later. nil: only the primary, under its lease.
     package var backupFrom: RecordNumber?
 
     /// All fields at once.

@@ -123,6 +123,14 @@ final class Cell {
         return name
     }
 
+    /// Waits until no replica set waits for a member or a new epoch.
+    func settled() throws {
+        try eventually("no set waits") {
+            let outcome = try attempt(["status", "--json", "--deadline", "5"])
+            return outcome.status == 0 && number("waiting", in: outcome.output) == 0
+        }
+    }
+
     // MARK: The end
 
     /// Prints the ends of the logs.

@@ -50,10 +50,14 @@ final class Running {
 
     /// A process that nobody waits for any more is ended.
     deinit {
-        if isRunning {
-            kill(-pid, SIGKILL)
-            while isRunning { usleep(1_000) }
-        }
+        if isRunning { destroy() }
+    }
+
+    /// Kills it with its children and waits a while: what hangs in the kernel stays behind.
+    private func destroy() {
+        kill(-pid, SIGKILL)
+        let limit = now() + 10
+        while isRunning, now() < limit { usleep(1_000) }
     }
 
     private static func variables(_ changes: [String: String]) -> [String] {
@@ -90,10 +94,10 @@ final class Running {
         let end = now() + limit
         while isRunning {
             guard now() < end else {
-                kill(-pid, SIGKILL)
-                while isRunning { usleep(1_000) }
+                destroy()
                 throw TestFailure(
-                    "no end after \(limit) s: \(words.joined(separator: " "))\n\(result!.errors)")
+                    "no end after \(limit) s: \(words.joined(separator: " "))\n"
+                        + (result?.errors ?? "and it could not be killed"))
             }
             usleep(2_000)
         }
