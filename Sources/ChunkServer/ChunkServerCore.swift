@@ -135,7 +135,9 @@ package struct ChunkServerCore: NodeCore {
         var first = store.wakeTime
         guard phase == .serving else { return first }
         first = min(first, leader.nextReport, store.scrubTime(now))
-        for set in sets { if let deadline = set.deadline { first = min(first, deadline) } }
+        for index in sets.indices {
+            if let deadline = sets[index].deadline { first = min(first, deadline) }
+        }
         return first
     }
 

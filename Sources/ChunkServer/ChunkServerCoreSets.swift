@@ -38,6 +38,38 @@ struct HostedSet: Sendable {
             servers.append((disk, server))
         }
     }
+
+    /// Steps the replica where it is: a copy of it for each question costs as much as the step.
+    /// `isNews`: the leader wants to hear of it at once.
+    mutating func step(
+        _ event: ReplicaEvent, isFull: Bool, now: Instant
+    ) -> (effects: [ReplicaEffect], isNews: Bool) {
+        replica.isFull = isFull
+        let before = Standing(replica)
+        let effects = replica.step(event, now: now)
+        deadline = replica.deadline
+        return (effects, Standing(replica) != before)
+    }
+
+    /// Takes from the credit of other servers what is on its way to them now, and gives back the
+    /// rest: the changes.
+    mutating func recharge() -> [(server: ServerID, change: Int)] {
+        let inFlight = replica.inFlight
+        if inFlight.isEmpty, charged.isEmpty { return [] }
+        var changes = charged.map { (server: $0.server, change: -$0.bytes) }
+        charged = inFlight.compactMap { peer in
+            let home = servers.first { $0.disk == peer.disk }
+            return home.map { ($0.server, peer.bytes) }
+        }
+        for new in charged {
+            if let index = changes.firstIndex(where: { $0.server == new.server }) {
+                changes[index].change += new.bytes
+            } else {
+                changes.append((new.server, new.bytes))
+            }
+        }
+        return changes
+    }
 }
 
 /// What the leader wants to hear of at once.
@@ -84,33 +116,23 @@ extension ChunkServerCore {
 
     /// Steps a replica and carries out what it wants.
     mutating func step(_ index: Int, _ event: ReplicaEvent) {
-        sets[index].replica.isFull = !store.hasRoom(forData: Limits.framePayload)
-        let before = Standing(sets[index].replica)
-        let wanted = sets[index].replica.step(event, now: now)
+        let isFull = !store.hasRoom(forData: Limits.framePayload)
+        let (wanted, isNews) = sets[index].step(event, isFull: isFull, now: now)
         for effect in wanted { carryOut(effect, index) }
-        sets[index].deadline = sets[index].replica.deadline
         charge(index)
-        if Standing(sets[index].replica) != before { leader.isUrgent = true }
+        if isNews { leader.isUrgent = true }
         if !sets[index].waiting.isEmpty { drainable.append(index) }
         wakeReads(index)
     }
 
     /// Counts what the set has on its way to other servers (DESIGN 3.2, Back-pressure).
     private mutating func charge(_ index: Int) {
-        var freed = 0
-        for old in sets[index].charged {
-            credit[old.server, default: 0] -= old.bytes
-            freed += old.bytes
+        var isFreed = false
+        for (server, change) in sets[index].recharge() {
+            credit[server, default: 0] += change
+            if change < 0 { isFreed = true }
         }
-        sets[index].charged = sets[index].replica.inFlight.compactMap { peer in
-            let home = sets[index].servers.first { $0.disk == peer.disk }
-            return home.map { ($0.server, peer.bytes) }
-        }
-        for new in sets[index].charged {
-            credit[new.server, default: 0] += new.bytes
-            freed -= new.bytes
-        }
-        guard freed > 0 else { return }
+        guard isFreed else { return }
         drainable += thirsty
         thirsty = []
     }

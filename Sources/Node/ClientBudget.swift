@@ -24,7 +24,7 @@ struct ClientBudget {
     /// A request came.
     mutating func add(_ frame: Frame, from connection: ConnectionID) {
         guard frame.request != 0 else { return }
-        let size = frame.head.count + frame.payload.count
+        let size = frame.bodyLength
         let replaced = accounts[connection, default: Account()]
             .recent.updateValue(size, forKey: frame.request)
         bytes += size - (replaced ?? 0)

@@ -74,7 +74,7 @@ final class PeerRoute {
             guard NIODeadline.now() >= lanes[index].nextDial else { return nil }
             lanes[index].link = dial(address, name)
         }
-        lanes[index].queuedBytes += frame.head.count + frame.payload.count
+        lanes[index].queuedBytes += frame.bodyLength
         if lanes[index].queuedBytes <= Limits.unsentBytes { lanes[index].queue.append(frame) }
         return nil
     }

@@ -2,28 +2,41 @@
 //
 // Invariants:
 //  1. No memory is set aside for a frame before its header is checked (Wire/Frame.swift).
-//  2. Received bytes are copied once, into the frame's own arrays; sent bytes once, into the
-//     buffer that goes to the socket.
+//  2. Large payloads are received into and sent from the frame's own arrays (SharedBytes); all
+//     else is copied once.
 
 import Base
 import NIOCore
 import Wire
 
-/// Cuts frames out of the bytes of one connection.
-struct FrameParser {
+/// Payloads from this size on are not copied.
+private let largePayload = 16 << 10
+
+/// Cuts frames out of the bytes of one connection. Lives on the connection's event loop, where it
+/// also says where the next bytes are to be received.
+final class FrameParser: RecvByteBufferAllocator, @unchecked Sendable {
+    /// Bytes that are received at once outside of a large payload.
+    private static let scratch = 16 << 10
+    /// SwiftNIO keeps the first buffers of a connection: small ones.
+    private static let keptBuffers = 16
+    private static let keptBuffer = 2 << 10
+
     /// Frames with a longer head, or with a payload while this is below `Limits.frameHead`, are
     /// refused: strangers get little memory.
     var headBound = Limits.handshakeHead
     private var headerBytes: [UInt8] = []
     private var header: FrameHeader?
     private var head: [UInt8] = []
+    /// Has its whole length from the start; `filled` bytes of it are there.
     private var payload: [UInt8] = []
+    private var filled = 0
+    private var buffers = 0
 
     /// Whether a frame has begun and not ended.
     var isInFrame: Bool { header != nil || !headerBytes.isEmpty }
 
     /// Takes bytes from `buffer`; nil when they ended before the frame did.
-    mutating func next(_ buffer: inout ByteBuffer) throws(DecodeError) -> Frame? {
+    func next(_ buffer: inout ByteBuffer) throws(DecodeError) -> Frame? {
         let current: FrameHeader
         if let header {
             current = header
@@ -40,16 +53,21 @@ struct FrameParser {
             }
             header = current
             head.reserveCapacity(current.headLength)
-            payload.reserveCapacity(current.payloadLength)
         }
         Self.move(&buffer, to: &head, upTo: current.headLength)
         guard head.count == current.headLength else { return nil }
-        Self.move(&buffer, to: &payload, upTo: current.payloadLength)
-        guard payload.count == current.payloadLength else { return nil }
+        if payload.isEmpty, current.payloadLength > 0 {
+            payload = [UInt8](unsafeUninitializedCapacity: current.payloadLength) {
+                $1 = current.payloadLength
+            }
+        }
+        fillPayload(&buffer)
+        guard filled == current.payloadLength else { return nil }
         header = nil
         defer {
             head = []
             payload = []
+            filled = 0
         }
         return try current.frame(head: head, payload: payload[...])
     }
@@ -64,40 +82,83 @@ struct FrameParser {
             return count
         }
     }
+
+    private func fillPayload(_ buffer: inout ByteBuffer) {
+        let count = min(payload.count - filled, buffer.readableBytes)
+        guard count > 0 else { return }
+        buffer.readWithUnsafeReadableBytes { raw in
+            payload.withUnsafeBytes { target in
+                guard let from = raw.baseAddress, let start = target.baseAddress,
+                    from != start + filled
+                else { return }
+                // Nobody else knows of the array yet (SharedBytes, 2).
+                UnsafeMutableRawPointer(mutating: start + filled)
+                    .copyMemory(from: from, byteCount: count)
+            }
+            return count
+        }
+        filled += count
+    }
+
+    // Where the next bytes go.
+
+    /// The rest of a large payload, or room for some small frames.
+    func buffer(allocator: ByteBufferAllocator) -> ByteBuffer {
+        guard buffers >= Self.keptBuffers else {
+            buffers += 1
+            return allocator.buffer(capacity: Self.keptBuffer)
+        }
+        if payload.count - filled >= largePayload,
+            let room = ByteBuffer(filling: payload, from: filled)
+        {
+            return room
+        }
+        return allocator.buffer(capacity: Self.scratch)
+    }
+    /// Each read has a buffer of its own.
+    func record(actualReadBytes: Int) -> Bool { true }
 }
 
 /// Gathers the frames of one turn, so that they leave with few system calls.
 struct FrameGatherer {
-    /// Bytes after which a buffer goes to the socket's queue.
-    private static let full = 256 << 10
-    private var buffer: ByteBuffer?
+    private var full: [ByteBuffer] = []
+    private var open: ByteBuffer?
     private let allocator: ByteBufferAllocator
 
     /// Takes its memory from a channel's allocator.
     init(allocator: ByteBufferAllocator) { self.allocator = allocator }
 
-    /// Adds a frame; returns a buffer that is full and must be written first.
-    mutating func append(_ frame: Frame) -> ByteBuffer? {
-        let size = Frame.headerSize + frame.head.count + frame.payload.count
-        var done: ByteBuffer?
-        if let held = buffer, held.readableBytes + size > Self.full {
-            done = held
-            buffer = nil
+    /// Adds a frame.
+    mutating func append(_ frame: Frame) {
+        let header = frame.header
+        reserve(header.count + frame.head.count)
+        open?.writeBytes(header)
+        open?.writeBytes(frame.head)
+        for piece in frame.pieces {
+            if piece.count >= largePayload, let shared = ByteBuffer(sharing: piece) {
+                close()
+                full.append(shared)
+            } else {
+                reserve(piece.count)
+                piece.withUnsafeBytes { _ = open?.writeBytes($0) }
+            }
         }
-        if buffer == nil { buffer = allocator.buffer(capacity: max(size, 1_024)) }
-        // In place: a copy of the optional would copy all of its bytes.
-        buffer?.reserveCapacity(minimumWritableBytes: size)
-        buffer?.writeBytes(frame.header)
-        buffer?.writeBytes(frame.head)
-        frame.payload.withUnsafeBytes { raw in
-            _ = buffer?.writeBytes(raw)
-        }
-        return done
     }
 
-    /// All that was added since the last full buffer.
-    mutating func take() -> ByteBuffer? {
-        defer { buffer = nil }
-        return buffer
+    /// All that was added since the last time, in order.
+    mutating func take() -> [ByteBuffer] {
+        close()
+        defer { full = [] }
+        return full
+    }
+
+    private mutating func reserve(_ count: Int) {
+        if open == nil { open = allocator.buffer(capacity: max(count, 1_024)) }
+        // In place: a copy of the optional would copy all of its bytes.
+        open?.reserveCapacity(minimumWritableBytes: count)
+    }
+    private mutating func close() {
+        if let open { full.append(open) }
+        open = nil
     }
 }

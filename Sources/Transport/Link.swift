@@ -68,7 +68,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     private var phase = Phase.waiting
     private var opening: Phase
     private var context: ChannelHandlerContext?
-    private var parser = FrameParser()
+    private let parser = FrameParser()
     private var gatherer: FrameGatherer
     private var error: TransportError?
 
@@ -103,12 +103,11 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
 
     /// Gathers a frame; it leaves with the next `flush`. Dropped unless the link is open.
     package func send(_ frame: Frame) {
-        guard isOpen else { return }
-        if let full = gatherer.append(frame) { write(full) }
+        if isOpen { gather(frame) }
     }
     /// Sends what was gathered.
     package func flush() {
-        if let rest = gatherer.take() { write(rest) }
+        write(gatherer.take())
         context?.flush()
     }
     /// Stops or starts reading from the peer (DESIGN 3.2, Back-pressure).
@@ -132,7 +131,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         guard let context, error == nil else { return close() }
         error = .refused(refusal.reason, refusal.text)
         phase = .leaving
-        if let full = gatherer.append(refusal.frame()) { write(full) }
+        gather(refusal.frame())
         flush()
         // Closing at once would reset the connection where bytes of the peer are unread, and
         // the reset would overtake the refusal.
@@ -140,13 +139,17 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         eventLoop.scheduleTask(in: Self.leavingTime) { self.context?.close(promise: nil) }
     }
 
-    private func write(_ buffer: ByteBuffer) {
-        guard let context else { return }
-        let count = buffer.readableBytes
-        unsentBytes += count
+    private func gather(_ frame: Frame) {
+        unsentBytes += Frame.headerSize + frame.bodyLength
+        gatherer.append(frame)
+    }
+    private func write(_ buffers: [ByteBuffer]) {
+        guard let context, let last = buffers.last else { return }
+        let count = buffers.reduce(0) { $0 + $1.readableBytes }
+        for buffer in buffers.dropLast() { context.write(NIOAny(buffer), promise: nil) }
         let promise = eventLoop.makePromise(of: Void.self)
         promise.futureResult.whenComplete { _ in self.unsentBytes -= count }
-        context.write(NIOAny(buffer), promise: promise)
+        context.write(NIOAny(last), promise: promise)
     }
 
     /// The connection could not be made.
@@ -181,21 +184,19 @@ extension Link {
         context.fireChannelActive()
     }
     /// Room for several frames of block bytes, so that each wake-up moves as much as it can: by
-    /// default a Unix socket holds less than two, and a read takes half of one.
+    /// default a Unix socket holds less than two. They are read where the parser wants them.
     private func prepareSocket(_ channel: any Channel) {
         guard let options = channel.syncOptions else { return }
         let isLocal = [channel.localAddress, channel.remoteAddress].contains {
             $0?.protocol == .unix
         }
-        // Either fails only on a channel that is closed. The kernel sizes TCP's buffers itself.
+        // All fail only on a channel that is closed. The kernel sizes TCP's buffers itself.
         if isLocal { try? options.setOption(.socketOption(.so_sndbuf), value: Self.socketBytes) }
-        try? options.setOption(
-            .recvAllocator,
-            value: AdaptiveRecvByteBufferAllocator(
-                minimum: 2 << 10, initial: 16 << 10, maximum: Self.readBytes))
+        try? options.setOption(.recvAllocator, value: parser)
+        try? options.setOption(.maxMessagesPerRead, value: Self.readsPerTurn)
     }
     private static var socketBytes: SocketOptionValue { 1 << 20 }
-    private static var readBytes: Int { 256 << 10 }
+    private static var readsPerTurn: UInt { 16 }
 
     /// Called by SwiftNIO.
     package func channelInactive(context: ChannelHandlerContext) {
@@ -271,7 +272,7 @@ extension Link {
         }
     }
     private func reply(_ frame: Frame) {
-        if let full = gatherer.append(frame) { write(full) }
+        gather(frame)
         flush()
     }
 

@@ -129,7 +129,7 @@ package final class PeerConnection: LinkOwner, Sendable {
             frame.request = state.lastRequest
             state.receivers[frame.request] = receiver
             state.outbox.append(frame)
-            state.outboxBytes += frame.payload.count + frame.head.count
+            state.outboxBytes += frame.bodyLength
             mustSend = isUrgent && !state.isSending
             state.isSending = state.isSending || isUrgent
             if case .closure = receiver, !state.isSweeping {

@@ -108,7 +108,7 @@ package struct WriteRequest: Message {
         self.firstUnacked = firstUnacked
         self.extents = extents
     }
-    package var payload: ArraySlice<UInt8> { joined(extents.map(\.payload)) }
+    package var payloads: [ArraySlice<UInt8>] { extents.map(\.payload) }
     package func encode(into writer: inout ByteWriter) {
         context.encode(into: &writer)
         writer.write(sequence)
@@ -124,15 +124,6 @@ package struct WriteRequest: Message {
         for _ in 0..<count { extents.append(try Extent(from: &reader, payload: &payload)) }
         guard !extents.isEmpty else { throw .invalid(field: "extents", value: 0) }
     }
-}
-
-/// Joins slices; one slice stays as it is, without a copy.
-package func joined(_ slices: [ArraySlice<UInt8>]) -> ArraySlice<UInt8> {
-    if slices.count == 1 { return slices[0] }
-    var all: [UInt8] = []
-    all.reserveCapacity(slices.reduce(0) { $0 + $1.count })
-    for slice in slices { all.append(contentsOf: slice) }
-    return all[...]
 }
 
 /// The answer to a write: with `done` every extent is on disk at every member (C5).
@@ -254,7 +245,7 @@ package struct ReadReply: Message {
         let offset = 19
         return frame.kind != kind || frame.head.count <= offset || frame.head[offset] != 0
     }
-    package var payload: ArraySlice<UInt8> { joined(pieces.map(\.extent.payload)) }
+    package var payloads: [ArraySlice<UInt8>] { pieces.map(\.extent.payload) }
     package func encode(into writer: inout ByteWriter) {
         writer.write(status.rawValue)
         writer.write(epoch)

@@ -48,23 +48,40 @@ package struct Frame: Hashable, Sendable {
     package var request: UInt64
     /// The coded message.
     package var head: [UInt8]
-    /// Stored bytes of extents, in the order in which the head names them.
-    package var payload: ArraySlice<UInt8>
+    /// Stored bytes of extents, in the order in which the head names them. They are sent from
+    /// where they are; a frame that was received has one piece.
+    package var pieces: [ArraySlice<UInt8>]
 
-    /// All fields at once.
+    /// A frame of one piece, or none.
     package init(
         kind: FrameKind, request: UInt64 = 0, head: [UInt8], payload: ArraySlice<UInt8> = []
     ) {
+        self.init(
+            kind: kind, request: request, head: head, pieces: payload.isEmpty ? [] : [payload])
+    }
+    /// All fields at once.
+    package init(kind: FrameKind, request: UInt64, head: [UInt8], pieces: [ArraySlice<UInt8>]) {
         self.kind = kind
         self.request = request
         self.head = head
-        self.payload = payload
+        self.pieces = pieces
     }
+
+    /// All pieces in one; copied if there are several.
+    package var payload: ArraySlice<UInt8> {
+        get { pieces.count == 1 ? pieces[0] : Array(pieces.joined())[...] }
+        set { pieces = newValue.isEmpty ? [] : [newValue] }
+    }
+    /// Bytes of all pieces.
+    package var payloadLength: Int { pieces.reduce(0) { $0 + $1.count } }
+    /// Bytes of head and payload.
+    package var bodyLength: Int { head.count + payloadLength }
 
     /// The 32 bytes that go before head and payload.
     package var header: [UInt8] {
         precondition(head.count <= Limits.frameHead, "frame head over its bound")
-        precondition(payload.count <= Limits.framePayload, "frame payload over its bound")
+        let payload = payloadLength
+        precondition(payload <= Limits.framePayload, "frame payload over its bound")
         var writer = ByteWriter(capacity: Self.headerSize)
         writer.write(Self.magic)
         writer.write(Self.version)
@@ -72,7 +89,7 @@ package struct Frame: Hashable, Sendable {
         writer.write(kind.rawValue)
         writer.write(request)
         writer.write(UInt32(head.count))
-        writer.write(UInt32(payload.count))
+        writer.write(UInt32(payload))
         writer.write(Checksum(of: head).value)
         writer.write(Checksum(of: writer.bytes).value)
         return writer.bytes
@@ -140,20 +157,20 @@ package protocol Message: Hashable, Sendable {
     static var kind: FrameKind { get }
     /// Writes all but the payload.
     func encode(into writer: inout ByteWriter)
-    /// The stored bytes that travel after the head; empty for most messages.
-    var payload: ArraySlice<UInt8> { get }
+    /// The stored bytes that travel after the head; none for most messages.
+    var payloads: [ArraySlice<UInt8>] { get }
     /// Reads what `encode` wrote, and takes stored bytes from `payload`.
     init(from reader: inout ByteReader, payload: inout ByteReader) throws(DecodeError)
 }
 
 extension Message {
-    package var payload: ArraySlice<UInt8> { [] }
+    package var payloads: [ArraySlice<UInt8>] { [] }
 
     /// The message as a frame.
     package func frame(request: UInt64 = 0) -> Frame {
         var writer = ByteWriter(capacity: 128)
         encode(into: &writer)
-        return Frame(kind: Self.kind, request: request, head: writer.bytes, payload: payload)
+        return Frame(kind: Self.kind, request: request, head: writer.bytes, pieces: payloads)
     }
     /// The message of a frame, which must be of its kind and have no byte too many.
     package init(_ frame: Frame) throws(DecodeError) {

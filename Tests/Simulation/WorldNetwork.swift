@@ -136,7 +136,7 @@ extension World {
         place < nodes.count ? nodes[place].name : "client-\(place - nodes.count)"
     }
     private func describe(_ frame: Frame) -> String {
-        "\(describeFrame?(frame) ?? "\(frame.kind)") (\(frame.head.count)+\(frame.payload.count))"
+        "\(describeFrame?(frame) ?? "\(frame.kind)") (\(frame.head.count)+\(frame.payloadLength))"
             + (frame.request == 0 ? "" : " #\(frame.request)")
     }
 
