@@ -133,11 +133,11 @@ extension FileSystem {
     /// Everything written so far is durable, its size and mtime too (D13). Errors: what was lost
     /// since the last error this handle was told (K6); io, interrupted, timedOut.
     package func flush(
-        _ file: OpenFile, _ cancellation: Cancellation? = nil
+        _ file: OpenFile, dataOnly: Bool = false, _ cancellation: Cancellation? = nil
     ) throws(FileError) {
         let node = file.node
         if !node.state.withLock({ $0.buffer.isClean }) {
-            try data.settle(node, patience(cancellation))
+            try data.settle(node, dataOnly: dataOnly, patience(cancellation))
         }
         let (failures, failure) = node.state.withLock {
             ($0.buffer.failures, $0.buffer.lastFailure)
@@ -149,10 +149,11 @@ extension FileSystem {
         if isNews, let failure { throw failure }
         if node.session.isDead { throw .io }
     }
-    /// fsync and fdatasync; the same as `flush`.
+    /// fsync; as `flush`. `dataOnly`, fdatasync: the mtime of bytes within the file's size may
+    /// follow later.
     package func sync(
-        _ file: OpenFile, _ cancellation: Cancellation? = nil
-    ) throws(FileError) { try flush(file, cancellation) }
+        _ file: OpenFile, dataOnly: Bool = false, _ cancellation: Cancellation? = nil
+    ) throws(FileError) { try flush(file, dataOnly: dataOnly, cancellation) }
 
     /// The last close of a handle, which must not be used afterwards. What is not safe yet is
     /// still written in the background.

@@ -169,7 +169,11 @@ extension DataPath {
 
     /// Everything written before the call is on disk at every member when it returns, and the
     /// size and mtime are chosen; or it is lost, and noted as an error of the file (K6).
-    func settle(_ node: OpenInode, _ patience: Patience) throws(FileError) {
+    /// `dataOnly`: if the masters know a size that covers it all, the mtime follows by itself
+    /// within about a second (fdatasync).
+    func settle(
+        _ node: OpenInode, dataOnly: Bool = false, _ patience: Patience
+    ) throws(FileError) {
         while true {
             if node.session.isDead { return node.change { $0.buffer.abandon(.io) } }
             let (last, blocks) = node.change { state in
@@ -178,6 +182,7 @@ extension DataPath {
             }
             try send(blocks, of: node, patience)
             guard try arrive(node, through: last, patience) else { continue }
+            if dataOnly, node.state.withLock({ $0.isSizeKnown }) { return }
             if try extend(node, patience) { return }
         }
     }

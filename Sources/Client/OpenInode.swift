@@ -70,6 +70,11 @@ final class OpenInode: Sendable {
         /// The size with what was written here.
         var size: UInt64 { max(attributes.size, buffer.end ?? 0) }
 
+        /// Whether the masters' size covers everything that is acknowledged.
+        var isSizeKnown: Bool {
+            !buffer.isStranded && buffer.settlement.map { $0.end <= attributes.size } ?? true
+        }
+
         /// The attributes with what was written here.
         var shown: Attributes {
             var shown = attributes

@@ -159,9 +159,11 @@ extension FuseOperations {
         if done != nil { request.replyDone() }
     }
 
-    func fsync(_ request: FuseRequest, _ info: UnsafePointer<fuse_file_info>) {
+    func fsync(
+        _ request: FuseRequest, dataOnly: Bool, _ info: UnsafePointer<fuse_file_info>
+    ) {
         let done: Void? = request.attempt { (cancellation) throws(FileError) in
-            try fileSystem.sync(FileHandle.of(info).file, cancellation)
+            try fileSystem.sync(FileHandle.of(info).file, dataOnly: dataOnly, cancellation)
         }
         if done != nil { request.replyDone() }
     }

@@ -59,8 +59,8 @@ extension FuseOperations {
                 offset, info!)
         }
         table.flush = { request, _, info in of(request).flush(FuseRequest(raw: request!), info!) }
-        table.fsync = { request, _, _, info in
-            of(request).fsync(FuseRequest(raw: request!), info!)
+        table.fsync = { request, _, dataOnly, info in
+            of(request).fsync(FuseRequest(raw: request!), dataOnly: dataOnly != 0, info!)
         }
         table.release = { request, _, info in
             of(request).release(FuseRequest(raw: request!), info!)

@@ -254,6 +254,28 @@ private func content(_ count: Int, _ random: inout SeededRandom) -> [UInt8] {
         client.close()
     }
 
+    @Test("fdatasync makes bytes safe, and the size if it grew; the mtime may follow (D13)")
+    func dataSync() throws {
+        let cell = try FakeCell()
+        let client = try cell.client()
+        let file = try client.make("a")
+        let known = { cell.state.withLock { $0.files[file.inode]?.attributes } }
+        try client.write(file, [1, 2, 3], at: 0)
+        try client.sync(file, dataOnly: true)
+        #expect(known()?.size == 3)
+        let modified = known()?.modified
+        try client.write(file, [9], at: 0)
+        try client.sync(file, dataOnly: true)
+        #expect(known()?.modified == modified)
+        let other = try cell.client()
+        let opened = try other.open(file.inode, options: OpenOptions(read: true)).0
+        #expect(try other.read(opened, at: 0, count: 3) == [9, 2, 3])
+        try client.flush(file)
+        #expect(known()?.modified != modified)
+        other.close()
+        client.close()
+    }
+
     @Test("A change whose answer is lost is executed once (M12)")
     func once() throws {
         let cell = try FakeCell()
