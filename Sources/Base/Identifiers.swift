@@ -52,10 +52,26 @@ package struct MasterID: Identifier {
     package init(rawValue: UInt16) { self.rawValue = rawValue }
 }
 
-/// A chunk server process's identity: random, made at its first start, kept in its folder.
+/// A disk of a chunk server, as others reach it: each disk has a loop, an address and an id of its
+/// own (docs/decisions/0005). The lower 58 bits name the server process: random, made at its first
+/// start, kept in its folder; its disks differ in the upper six.
 package struct ServerID: Identifier {
+    /// Disks of one process.
+    package static let disks = 64
     package let rawValue: UInt64
     package init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// The same for all disks of one process: they end together.
+    package var unit: UInt64 { rawValue & (1 << 58 - 1) }
+    /// The id of one of the disks of the process whose first one has this id.
+    package func disk(_ number: Int) -> ServerID {
+        precondition((0..<Self.disks).contains(number), "a server has 64 disks at most")
+        return ServerID(rawValue: rawValue ^ UInt64(number) << 58)
+    }
+    /// Which disk of this process another id is; nil: it is another process's.
+    package func number(of other: ServerID) -> Int? {
+        unit == other.unit ? Int((rawValue ^ other.rawValue) >> 58) : nil
+    }
 }
 
 /// A disk of a chunk server or of a master: random, in its superblock. Members of a replica set

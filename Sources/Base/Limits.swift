@@ -117,6 +117,8 @@ package enum Limits {
     package static let prewritePause = Interval.milliseconds(20)
     /// Part of a disk that only deletes, epochs and repairs may use, in percent (C20).
     package static let reservePercent = 5
+    /// A disk that is fuller is worth a warning, in percent.
+    package static let nearlyFullPercent = 85
 
     // Masters
     /// Undecided entries (M19).

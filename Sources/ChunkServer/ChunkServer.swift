@@ -1,4 +1,5 @@
-// A chunk server process: one core for its disk, on the loop of `Node`.
+// One disk of a chunk server: its core, on a loop of `Node` of its own. A process runs one for
+// each of its disks; they share nothing (D2).
 
 package import Base
 package import Logging
@@ -8,7 +9,7 @@ package import Store
 import Transport
 import Wire
 
-/// A running chunk server. `start` makes one; `stop` ends it.
+/// A disk that is served. `start` makes one; `stop` ends it.
 package final class ChunkServer: Sendable {
     /// What a chunk server is told beside what every server is.
     package struct Options: Sendable {
@@ -37,8 +38,9 @@ package final class ChunkServer: Sendable {
     private let loop: NodeLoop
 
     /// Opens the disk's folder, listens, and serves. `halted` is called once, on another thread,
-    /// when the core gives up: the process should exit. Blocks until it listens; not for event
-    /// loops. Throws what keeps it from listening or from opening the folder.
+    /// when the core gives up: it should be stopped, though its last messages may still go out.
+    /// Blocks until it listens; not for event loops. Throws what keeps it from listening or from
+    /// opening the folder.
     package init(
         _ server: ServerConfiguration, _ options: Options, logger: Logger,
         halted: @escaping @Sendable (String) -> Void

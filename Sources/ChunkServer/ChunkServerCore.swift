@@ -68,6 +68,7 @@ package struct ChunkServerCore: NodeCore {
     var disk: DiskID
     var incarnation = Incarnation(rawValue: 0)
     var capacity: UInt64 = 0
+    var surroundings = NodeSurroundings(space: DiskSpace(), connections: ConnectionCounts())
 
     /// In the order in which they came here; a set is never removed.
     var sets: [HostedSet] = []
@@ -150,6 +151,7 @@ package struct ChunkServerCore: NodeCore {
             apply(store.completed(operation, result, now: now))
         case .frame(let peer, let frame): take(frame, from: peer)
         case .disconnected(let peer): lose(peer)
+        case .surroundings(let seen): surroundings = seen
         }
     }
 

@@ -169,7 +169,8 @@ extension ChunkServerCore {
         let report = ServerReport(
             server: configuration.server, name: configuration.name, rack: configuration.rack,
             address: configuration.address, disks: [diskReport],
-            sets: changed.map(\.report), dropped: open.dropped, cut: open.cut)
+            sets: changed.map(\.report), dropped: open.dropped, cut: open.cut,
+            connections: surroundings.connections)
         effects.append(.send(.master(leader.target), report.frame(request: number)))
         leader.begin(open, now: now)
     }
@@ -192,13 +193,15 @@ extension ChunkServerCore {
     private var diskReport: DiskReport {
         mutating get {
             let usage = store.usage
+            var space = surroundings.space
+            space.spare = store.spare
             return DiskReport(
                 disk: disk, incarnation: incarnation, capacity: capacity, used: store.used,
                 stored: usage.stored, logical: usage.logical, recentBytes: recent.rate(now: now),
                 hasFailed: phase == .failed,
                 scrub: ScrubReport(
                     progress: store.scrubProgress, damaged: store.damaged,
-                    bytesPerSecond: store.scrubRate))
+                    bytesPerSecond: store.scrubRate), space: space)
         }
     }
 

@@ -17,6 +17,22 @@ extension FileSystem {
         }
     }
 
+    /// The chunks of a file of this size that have a place, by ascending index.
+    package func places(
+        of inode: InodeID, size: UInt64, _ cancellation: Cancellation? = nil
+    ) throws(FileError) -> [LayoutChunk] {
+        let count = UInt32((size + UInt64(Limits.chunk) - 1) / UInt64(Limits.chunk))
+        var chunks: [LayoutChunk] = []
+        for first in stride(from: 0, to: count, by: Limits.mappedSets) {
+            let page = min(count - first, UInt32(Limits.mappedSets))
+            let query = MetadataQuery.layout(inode, first: first, count: page)
+            guard case .layout(let layout) = try metadata.query(query, patience(cancellation))
+            else { throw .io }
+            chunks += layout.chunks
+        }
+        return chunks
+    }
+
     /// What operators have asked for, and how far copying is.
     package func operations(
         _ cancellation: Cancellation? = nil

@@ -89,6 +89,8 @@ package struct MasterCore: NodeCore, Sendable {
     private var lastTag: UInt64 = 0
     private var isHalted = false
     private var hasAlarmedIdentity = false
+    /// Since this process began.
+    private(set) var connections = ConnectionCounts()
 
     /// A master that was not started; the first event must be `start`.
     package init(_ configuration: MasterConfiguration) {
@@ -142,6 +144,7 @@ package struct MasterCore: NodeCore, Sendable {
         case .disconnected(.client(let connection)): lead?.forget(connection)
         case .disconnected(.server(let server)): lead?.lose(server, at: time.now)
         case .disconnected(.master): break
+        case .surroundings(let seen): connections = seen.connections
         }
     }
 

@@ -104,6 +104,8 @@ struct Leadership: Sendable {
     var downSince: [DiskID: Instant] = [:]
     var pace = CopyPace()
     /// As of the last round.
+    var shares = FileSystemShares()
+    /// As of the last round.
     var view = ClusterView(servers: [], disks: [], sets: [])
     var ordersDue: [ServerID] = []
     /// Orders and cuts whose confirmation is on its way.

@@ -2,7 +2,8 @@
 //
 // Invariants:
 //  1. Chunks go to sets with most members first, of these to such as serve already.
-//  2. A set with fewer members than the goal is made only when servers had time to register.
+//  2. A set with members on fewer servers than the goal is made only when servers had time to
+//     register.
 
 import Base
 import Consensus
@@ -29,6 +30,47 @@ extension SetTable {
     }
 }
 
+/// What is free on file systems that several disks share: each disk counts its part, so that all
+/// of them together count it once.
+struct FileSystemShares: Sendable {
+    private struct Place: Hashable, Sendable {
+        var machine: String
+        var fileSystem: UInt64
+    }
+    private struct Share: Sendable {
+        /// Of the report that said least; they are a heartbeat apart.
+        var free = UInt64.max
+        var disks: UInt64 = 0
+    }
+    private var shares: [Place: Share] = [:]
+
+    init(_ servers: [ServerState] = []) {
+        for server in servers where server.isUp {
+            for disk in server.present where !disk.hasFailed {
+                guard let place = Self.place(disk, server.record?.address.machine ?? "") else {
+                    continue
+                }
+                shares[place, default: Share()].free =
+                    min(shares[place]?.free ?? .max, disk.space.free)
+                shares[place]?.disks += 1
+            }
+        }
+    }
+    private static func place(_ disk: DiskReport, _ machine: String) -> Place? {
+        disk.space.fileSystem == 0 || machine.isEmpty
+            ? nil : Place(machine: machine, fileSystem: disk.space.fileSystem)
+    }
+
+    /// Bytes that the disk may use, with what it uses: what it has taken and its part of the rest.
+    func capacity(of disk: DiskReport, on machine: String) -> UInt64 {
+        guard let place = Self.place(disk, machine), let share = shares[place] else {
+            return disk.capacity
+        }
+        return min(
+            disk.capacity, disk.used + disk.space.spare + share.free / max(1, share.disks))
+    }
+}
+
 extension MasterCore {
     /// How long servers have to register before sets are made without them.
     private static let registrationTime = Interval.seconds(2)
@@ -39,6 +81,7 @@ extension MasterCore {
     /// Looks at the cell: once a round, for all choices until the next.
     mutating func refreshView() {
         guard let lead else { return }
+        self.lead?.shares = FileSystemShares(lead.servers)
         let draining = namespace.drainingServers
         let presumed = time.now - lead.since < Limits.serverSilence
         let servers = namespace.serverRecords.map { record in
@@ -70,12 +113,24 @@ extension MasterCore {
             recentBytes: diskReport(configuration.primary)?.recentBytes ?? 0)
     }
 
-    /// The last report of a disk.
+    /// The last report of a disk, with its share of the file system.
     private func diskReport(_ id: DiskID) -> DiskReport? {
-        guard let disk = namespace.disk(id), let state = lead?.server(disk.server) else {
-            return nil
-        }
-        return state.disks.first { $0.disk == id }
+        guard let disk = namespace.disk(id), let state = lead?.server(disk.server),
+            let report = state.disks.first(where: { $0.disk == id })
+        else { return nil }
+        return counted(report, state)
+    }
+
+    /// The disks that a server had when it was last heard, each with its share.
+    func counted(_ state: ServerState) -> [DiskReport] {
+        state.present.map { counted($0, state) }
+    }
+
+    private func counted(_ report: DiskReport, _ state: ServerState) -> DiskReport {
+        var report = report
+        let machine = state.record?.address.machine ?? ""
+        report.capacity = lead?.shares.capacity(of: report, on: machine) ?? report.capacity
+        return report
     }
 
     // MARK: The place of a chunk
@@ -102,6 +157,11 @@ extension MasterCore {
 
     // MARK: New sets
 
+    /// How many servers have the members.
+    private func units(_ members: [DiskID], _ view: ClusterView) -> Int {
+        Set(members.compactMap { view.disk($0)?.server.unit }).count
+    }
+
     /// Keeps `Limits.openSetsPerDisk` usable sets on every disk that is up.
     mutating func createSets() {
         guard let lead, lead.sets.creating == 0 else { return }
@@ -122,7 +182,7 @@ extension MasterCore {
             guard counts.contains(where: { $0 < Limits.openSetsPerDisk }),
                 let choice = PlacementPolicy.chooseMembers(
                     goal: configuration.goal, in: view, random: &random),
-                choice.members.count == configuration.goal || isPatient
+                units(choice.members, view) == configuration.goal || isPatient
             else { return }
             let isWanted = disks.indices.contains { index in
                 counts[index] < Limits.openSetsPerDisk

@@ -262,7 +262,8 @@ extension MasterCore {
         let all = UInt128(max(1, primary.prepared.rawValue))
         return UInt8(min(100, UInt128(learner.durable.rawValue) * 100 / all))
     }
-    private func filledBytes(_ state: SetState) -> UInt64 {
+    /// The same in stored bytes.
+    func filledBytes(_ state: SetState) -> UInt64 {
         guard let learner = learner(of: state),
             let primary = replica(state.id, state.record.configuration.primary)
         else { return 0 }

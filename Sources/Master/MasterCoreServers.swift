@@ -24,6 +24,7 @@ struct ServerState: Sendable {
     var heard: Instant?
     var record: ServerRecord?
     var disks: [DiskReport] = []
+    var connections = ConnectionCounts()
     /// Number and time of the last report of each disk.
     private var reports: [DiskID: (number: UInt64, at: Instant)] = [:]
     /// As of the last round.
@@ -144,6 +145,7 @@ extension MasterCore {
         lead?.update(report.server) { state in
             state.heard = now
             state.record = record
+            state.connections = report.connections
             for disk in report.disks { state.put(disk, number: number, at: now) }
         }
         guard let state = lead?.server(report.server), !state.isRegistering, !state.isRefused,

@@ -11,7 +11,7 @@ extension MasterCore {
     var statistics: CellStatistics {
         var capacity: UInt64 = 0
         var free: UInt64 = 0
-        for disk in lead?.servers.filter(\.isUp).flatMap(\.present) ?? [] where !disk.hasFailed {
+        for disk in lead?.servers.filter(\.isUp).flatMap(counted) ?? [] where !disk.hasFailed {
             let usable = disk.capacity / 100 * UInt64(100 - Limits.reservePercent)
             capacity += usable
             free += usable > disk.used ? usable - disk.used : 0
@@ -43,7 +43,8 @@ extension MasterCore {
                 id: master.id, address: master.address, isLeader: isSelf && lead != nil,
                 isUp: isSelf || peer?.isUp ?? false,
                 hasRot: isSelf ? isDamaged : peer?.hasRot ?? false,
-                durable: isSelf ? paxos?.durable ?? .none : peer?.durable ?? .none)
+                durable: isSelf ? paxos?.durable ?? .none : peer?.durable ?? .none,
+                connections: isSelf ? connections : nil)
         }
     }
 
@@ -52,7 +53,18 @@ extension MasterCore {
             let state = lead?.server(record.id)
             return ServerStatus(
                 id: record.id, name: record.name, rack: record.rack, address: record.address,
-                isUp: state?.isUp ?? false, disks: state?.present ?? [])
+                isUp: state?.isUp ?? false, disks: disks(of: record.id, state),
+                connections: state?.connections ?? ConnectionCounts())
+        }
+    }
+
+    /// As last reported; of a server that this leader never heard, what the log knows.
+    private func disks(of server: ServerID, _ state: ServerState?) -> [DiskReport] {
+        if let state, state.heard != nil { return counted(state) }
+        return namespace.diskRecords.filter { $0.server == server }.map { record in
+            DiskReport(
+                disk: record.id, incarnation: record.incarnation, capacity: record.capacity,
+                used: 0, stored: 0, logical: 0, recentBytes: 0, hasFailed: false)
         }
     }
 

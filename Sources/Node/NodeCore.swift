@@ -32,6 +32,21 @@ package enum NodeEvent: Hashable, Sendable {
     case frame(from: Peer, Frame)
     /// The last connection with the peer is gone; what was sent may be lost.
     case disconnected(Peer)
+    /// About once a second, when something of it has changed.
+    case surroundings(NodeSurroundings)
+}
+
+/// What only the shell sees and others ask about.
+package struct NodeSurroundings: Hashable, Sendable {
+    /// The file system of the disk's folder, and what is free there; `spare` is the core's.
+    package var space: DiskSpace
+    package var connections: ConnectionCounts
+
+    /// Both fields at once.
+    package init(space: DiskSpace, connections: ConnectionCounts) {
+        self.space = space
+        self.connections = connections
+    }
 }
 
 /// What a core wants done.

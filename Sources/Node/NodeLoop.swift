@@ -80,6 +80,8 @@ package final class NodeLoop: LinkOwner, @unchecked Sendable {
     private var budget = ClientBudget()
     private var unflushed: [Link] = []
     private var isHolding = false
+    private var surroundings: NodeSurroundings?
+    private var nextLook = Instant.zero
 
     /// Opens the disk's folder, listens, makes the core (on the loop, told where it listens) and
     /// runs it. `halted` is called once, on the loop, when the core gives up: the process should
@@ -179,9 +181,10 @@ extension NodeLoop {
         } else {
             inbox.append(contentsOf: fromDisk)
         }
+        let time = NodeTime.current
+        lookAround(time.now)
         let events = inbox
         inbox = []
-        let time = NodeTime.current
         let (effects, wakeTime) = core(events, time)
         self.wakeTime = wakeTime
         for effect in effects where !isStopped { carryOut(effect) }
@@ -190,6 +193,20 @@ extension NodeLoop {
         budget.age(at: time.now)
         if isHolding || budget.isOver { holdBack() }
         scheduleWake(from: time.now)
+    }
+
+    /// Tells the core what it can't see.
+    private func lookAround(_ now: Instant) {
+        guard now >= nextLook else { return }
+        nextLook = now + .seconds(1)
+        let (counts, space) = (counters.statistics, disk.space)
+        let seen = NodeSurroundings(
+            space: DiskSpace(fileSystem: space.fileSystem, free: space.free),
+            connections: ConnectionCounts(
+                badFrames: counts.badFrames, refused: counts.refusedHandshakes))
+        guard seen != surroundings else { return }
+        surroundings = seen
+        inbox.append(.surroundings(seen))
     }
 
     private func carryOut(_ effect: NodeEffect) {

@@ -61,7 +61,7 @@ package struct CheckFinding: Hashable, Sendable {
         case under
         /// More members than the goal.
         case over
-        /// Members share a host or a rack although another is free.
+        /// Members share a server, a host or a rack although another is free.
         case misplaced
         /// A disk that is no member has a copy.
         case orphan
@@ -140,7 +140,7 @@ package enum CellCheck {
         return found
     }
 
-    /// A member that shares its host, or its rack, with another, and a disk that would not.
+    /// A member that shares its server, host or rack with another, and a disk that would not.
     private static func misplaced(
         _ members: [DiskID], _ view: ClusterView
     ) -> (DiskID, DiskID)? {
@@ -148,7 +148,7 @@ package enum CellCheck {
             view.disk(disk).flatMap { view.server($0.server) }
         }
         let homes = members.compactMap { disk in place(disk).map { (disk, $0) } }
-        for domain in [\ClusterView.Server.host, \ClusterView.Server.rack] {
+        for domain in [\ClusterView.Server.unit, \.host, \.rack] {
             let names = homes.map { $0.1[keyPath: domain] }
             for (index, home) in homes.enumerated().reversed()
             where !names[index].isEmpty && names[..<index].contains(names[index]) {
@@ -156,10 +156,10 @@ package enum CellCheck {
                     guard !members.contains(disk.id), view.obstacle(disk.id) == nil,
                         let server = view.server(disk.server)
                     else { return false }
-                    let others = homes.map(\.1).filter { $0.id != home.1.id }
+                    let others = homes.filter { $0.0 != home.0 }.map(\.1)
                     return !names.contains(server[keyPath: domain])
                         && !server[keyPath: domain].isEmpty
-                        && !others.contains { $0.host == server.host }
+                        && (domain == \.unit || !others.contains { $0.host == server.host })
                 }
                 if let better { return (home.0, better.id) }
             }

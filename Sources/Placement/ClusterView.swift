@@ -6,7 +6,7 @@ package import Base
 
 /// Servers, disks and open sets, with their use and load.
 package struct ClusterView: Hashable, Sendable {
-    /// A chunk server.
+    /// A chunk server, or of one with several disks one of them.
     package struct Server: Hashable, Sendable {
         package var id: ServerID
         /// Its machine: servers with the same host fail together.
@@ -28,6 +28,8 @@ package struct ClusterView: Hashable, Sendable {
             self.isUp = isUp
             self.isDraining = isDraining
         }
+        /// Its process, as a name: the same for all disks of one.
+        var unit: String { "\(id.unit)" }
     }
 
     /// A disk of a server.

@@ -3,9 +3,9 @@
 //
 // Invariants:
 //  1. Nothing is placed on a disk with an obstacle: down, failed, or over 95 % full.
-//  2. No disk is twice in a set. Two members share a server only where the cell has no other
-//     server, or where there would be fewer than min(goal, 2) members without it; they share a
-//     host or a rack only where no usable disk of another one is left.
+//  2. No disk is twice in a set. Two members share a server (disks of one process) only where the
+//     cell has no other server, or where there would be fewer than min(goal, 2) members without
+//     it; they share a host or a rack only where no usable disk of another one is left.
 
 package import Base
 
@@ -14,7 +14,7 @@ package enum PlacementPolicy {
     /// Fewer members than this are never enough for a new set.
     package static func minimum(goal: Int) -> Int { min(goal, 2) }
 
-    private typealias Candidate = (disk: ClusterView.Disk, server: ClusterView.Server)
+    typealias Candidate = (disk: ClusterView.Disk, server: ClusterView.Server)
 
     /// Members of a new set, `goal` of them (1 to `Limits.members`) or as many as there are
     /// places for, and its primary; nil if that is fewer than `minimum`.
@@ -101,14 +101,14 @@ package enum PlacementPolicy {
         return (index, pick)
     }
 
-    private static func separation(
+    static func separation(
         _ candidate: Candidate, _ chosen: [Candidate]
     ) -> Separation {
         let server = candidate.server
         // The first member is as far from all others as the cell can tell.
         var separation = server.rack.isEmpty ? Separation.otherHost : .otherRack
         for other in chosen.map(\.server) {
-            if server.id == other.id { return .otherDisk }
+            if server.id.unit == other.id.unit { return .otherDisk }
             if server.host == other.host {
                 separation = .otherServer
             } else if server.rack == other.rack {
@@ -120,7 +120,9 @@ package enum PlacementPolicy {
 
     /// Whether the cell has a server without a member, even one that is down or full just now.
     private static func hasOtherServer(_ view: ClusterView, _ chosen: [Candidate]) -> Bool {
-        view.servers.contains { server in !chosen.contains { $0.server.id == server.id } }
+        view.servers.contains { server in
+            !chosen.contains { $0.server.id.unit == server.id.unit }
+        }
     }
 
     /// One of the candidates, each in proportion to its free space: so that unequal disks

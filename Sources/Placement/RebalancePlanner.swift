@@ -177,7 +177,7 @@ package struct RebalancePlanner {
         var counts = (servers: 0, hosts: 0, racks: 0)
         for (index, one) in homes.enumerated() {
             for other in homes[(index + 1)...] {
-                counts.servers += one.id == other.id ? 1 : 0
+                counts.servers += one.id.unit == other.id.unit ? 1 : 0
                 counts.hosts += one.host == other.host ? 1 : 0
                 counts.racks += one.rack == other.rack ? 1 : 0
             }

@@ -74,6 +74,16 @@ struct DiskFolder {
         return DiskInventory(files: files, capacity: min(limit ?? .max, free + used))
     }
 
+    /// Its file system, and the bytes that are free there now; 0 and 0 if it can't be asked.
+    var space: (fileSystem: UInt64, free: UInt64) {
+        var status = stat()
+        var system = statvfs()
+        guard fstat(directory.number, &status) == 0, fstatvfs(directory.number, &system) == 0 else {
+            return (0, 0)
+        }
+        return (UInt64(status.st_dev), UInt64(system.f_bavail) * UInt64(system.f_frsize))
+    }
+
     private static func failed(_ call: String, _ path: String) -> StorageError {
         .system(call: call, path: path, errno: errno)
     }

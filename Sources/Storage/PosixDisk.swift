@@ -80,6 +80,9 @@ package final class PosixDisk: Sendable {
         }
     }
 
+    /// The file system that its folder is on, and the bytes that are free there now; 0: unknown.
+    package var space: (fileSystem: UInt64, free: UInt64) { folder.space }
+
     /// Starts an operation. Operations on one file take effect in the order of the calls.
     package func perform(_ effect: DiskEffect) {
         if case .read = effect {

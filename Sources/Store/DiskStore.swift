@@ -74,6 +74,8 @@ package struct DiskStore: Sendable {
     package var used: UInt64 {
         UInt64(log.segments.count) * UInt64(log.superblock?.segmentSize ?? 0)
     }
+    /// Bytes in segments that are free, or are being made.
+    package var spare: UInt64 { log.spareBytes }
     /// What all sets hold.
     package var usage: StoreUsage { ledgers.reduce(StoreUsage()) { $0 + $1.usage } }
 

@@ -145,11 +145,15 @@ package struct SegmentLog: Sendable {
     /// Bytes that can still be appended, with what recycled and new segments will give.
     package var room: UInt64 {
         guard let size = superblock?.segmentSize else { return 0 }
-        let unused = files.reduce(0) { $1.state == .free || $1.state == .creating ? $0 + 1 : $0 }
         let segments = UInt64(unused + max(0, segmentLimit - files.count))
         let rest = open.map { max(0, size - $0.offset) } ?? 0
         return segments * UInt64(size - SegmentHeader.pageSize) + UInt64(max(0, rest - queued))
     }
+    private var unused: Int {
+        files.reduce(0) { $1.state == .free || $1.state == .creating ? $0 + 1 : $0 }
+    }
+    /// Bytes of the segments that hold nothing.
+    var spareBytes: UInt64 { UInt64(unused) * UInt64(superblock?.segmentSize ?? 0) }
     /// Bytes that the log may use in all.
     package var totalBytes: UInt64 {
         guard let size = superblock?.segmentSize else { return 0 }

@@ -89,7 +89,7 @@ package struct Superblock: Hashable, Sendable {
 
     /// The newest valid copy in the bytes of the file; nil if there is none. Throws if a copy
     /// is of another version.
-    static func newest(in file: [UInt8]) throws(LogFailure) -> Superblock? {
+    package static func newest(in file: [UInt8]) throws(LogFailure) -> Superblock? {
         var best: Superblock?
         for copy in 0..<copies where (copy + 1) * copySize <= file.count {
             do throws(DecodeError) {

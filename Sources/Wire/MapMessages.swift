@@ -177,7 +177,7 @@ package struct CellOperations: Hashable, Sendable {
     package var rebalance: Rebalance?
     /// Sets that disks have and the masters don't know: kept, nothing is deleted (C10).
     package var unknownSets: [SetID]
-    /// Stored bytes of one copy of every set that lacks one.
+    /// Stored bytes that are to be copied until every set has as many copies as it should.
     package var repairBytes: UInt64
     /// Bytes that were copied in the last second, averaged over the last ones; 0: none.
     package var copyRate: UInt64

@@ -169,11 +169,13 @@ package struct ServerReport: Message {
     package var dropped: [UInt64]
     /// Cuts carried out.
     package var cut: [CutOrder]
+    package var connections: ConnectionCounts
 
     /// All fields at once.
     package init(
         server: ServerID, name: String, rack: String, address: PeerAddress,
-        disks: [DiskReport], sets: [SetReport], dropped: [UInt64], cut: [CutOrder]
+        disks: [DiskReport], sets: [SetReport], dropped: [UInt64], cut: [CutOrder],
+        connections: ConnectionCounts = ConnectionCounts()
     ) {
         self.server = server
         self.name = name
@@ -183,6 +185,7 @@ package struct ServerReport: Message {
         self.sets = sets
         self.dropped = dropped
         self.cut = cut
+        self.connections = connections
     }
     package func encode(into writer: inout ByteWriter) {
         writer.write(server)
@@ -193,6 +196,7 @@ package struct ServerReport: Message {
         writer.writeList(sets) { $1.encode(into: &$0) }
         writer.writeList(dropped) { $0.write($1) }
         writer.writeList(cut) { $1.encode(into: &$0) }
+        connections.encode(into: &writer)
     }
     package init(from reader: inout ByteReader, payload: inout ByteReader) throws(DecodeError) {
         server = try reader.read()
@@ -211,6 +215,7 @@ package struct ServerReport: Message {
         cut = try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
             try CutOrder(from: &reader)
         }
+        connections = try ConnectionCounts(from: &reader)
     }
 }
 

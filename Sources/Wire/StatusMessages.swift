@@ -13,11 +13,13 @@ package struct MasterStatus: Hashable, Sendable {
     package var hasRot: Bool
     /// The last slot it is known to have on disk.
     package var durable: Slot
+    /// Of the leader; it does not hear those of others.
+    package var connections: ConnectionCounts?
 
     /// All fields at once.
     package init(
         id: MasterID, address: PeerAddress, isLeader: Bool, isUp: Bool, hasRot: Bool,
-        durable: Slot
+        durable: Slot, connections: ConnectionCounts? = nil
     ) {
         self.id = id
         self.address = address
@@ -25,6 +27,55 @@ package struct MasterStatus: Hashable, Sendable {
         self.isUp = isUp
         self.hasRot = hasRot
         self.durable = durable
+        self.connections = connections
+    }
+}
+
+/// What went wrong with connections to a server since its process began.
+package struct ConnectionCounts: Hashable, Sendable {
+    /// Frames that did not decode or were out of place; each ended its connection.
+    package var badFrames: UInt64
+    /// Callers that were turned away, or took too long to say who they are.
+    package var refused: UInt64
+
+    /// Both fields at once.
+    package init(badFrames: UInt64 = 0, refused: UInt64 = 0) {
+        self.badFrames = badFrames
+        self.refused = refused
+    }
+    func encode(into writer: inout ByteWriter) {
+        writer.write(badFrames)
+        writer.write(refused)
+    }
+    init(from reader: inout ByteReader) throws(DecodeError) {
+        badFrames = try reader.read()
+        refused = try reader.read()
+    }
+}
+
+/// The file system that a disk's folder is on. Several disks may be on one: then what is free
+/// there is there once.
+package struct DiskSpace: Hashable, Sendable {
+    /// The same for all disks of a machine that share it; 0: unknown.
+    package var fileSystem: UInt64
+    /// Bytes that are free there now.
+    package var free: UInt64
+    /// Bytes that the disk has taken of it and does not use yet.
+    package var spare: UInt64
+
+    /// All fields at once.
+    package init(fileSystem: UInt64 = 0, free: UInt64 = 0, spare: UInt64 = 0) {
+        self.fileSystem = fileSystem
+        self.free = free
+        self.spare = spare
+    }
+    func encode(into writer: inout ByteWriter) {
+        for value in [fileSystem, free, spare] { writer.write(value) }
+    }
+    init(from reader: inout ByteReader) throws(DecodeError) {
+        fileSystem = try reader.read()
+        free = try reader.read()
+        spare = try reader.read()
     }
 }
 
@@ -76,11 +127,13 @@ package struct DiskReport: Hashable, Sendable {
     /// A write or flush failed: the disk is out of service until a restart (S4).
     package var hasFailed: Bool
     package var scrub: ScrubReport
+    package var space: DiskSpace
 
     /// All fields at once.
     package init(
         disk: DiskID, incarnation: Incarnation, capacity: UInt64, used: UInt64, stored: UInt64,
-        logical: UInt64, recentBytes: UInt64, hasFailed: Bool, scrub: ScrubReport = ScrubReport()
+        logical: UInt64, recentBytes: UInt64, hasFailed: Bool, scrub: ScrubReport = ScrubReport(),
+        space: DiskSpace = DiskSpace()
     ) {
         self.disk = disk
         self.incarnation = incarnation
@@ -91,6 +144,7 @@ package struct DiskReport: Hashable, Sendable {
         self.recentBytes = recentBytes
         self.hasFailed = hasFailed
         self.scrub = scrub
+        self.space = space
     }
     package func encode(into writer: inout ByteWriter) {
         writer.write(disk)
@@ -98,6 +152,7 @@ package struct DiskReport: Hashable, Sendable {
         for value in [capacity, used, stored, logical, recentBytes] { writer.write(value) }
         writer.write(hasFailed)
         scrub.encode(into: &writer)
+        space.encode(into: &writer)
     }
     package init(from reader: inout ByteReader) throws(DecodeError) {
         disk = try reader.read()
@@ -109,6 +164,7 @@ package struct DiskReport: Hashable, Sendable {
         recentBytes = try reader.read()
         hasFailed = try reader.readBool()
         scrub = try ScrubReport(from: &reader)
+        space = try DiskSpace(from: &reader)
     }
 }
 
@@ -121,11 +177,12 @@ package struct ServerStatus: Hashable, Sendable {
     package var address: PeerAddress
     package var isUp: Bool
     package var disks: [DiskReport]
+    package var connections: ConnectionCounts
 
     /// All fields at once.
     package init(
         id: ServerID, name: String, rack: String, address: PeerAddress, isUp: Bool,
-        disks: [DiskReport]
+        disks: [DiskReport], connections: ConnectionCounts = ConnectionCounts()
     ) {
         self.id = id
         self.name = name
@@ -133,6 +190,7 @@ package struct ServerStatus: Hashable, Sendable {
         self.address = address
         self.isUp = isUp
         self.disks = disks
+        self.connections = connections
     }
 }
 
@@ -203,6 +261,7 @@ package struct CellStatus: Hashable, Sendable {
             master.address.encode(into: &writer)
             for flag in [master.isLeader, master.isUp, master.hasRot] { writer.write(flag) }
             writer.write(master.durable)
+            writer.writeOptional(master.connections) { $1.encode(into: &$0) }
         }
         writer.writeList(servers) { writer, server in
             writer.write(server.id)
@@ -211,6 +270,7 @@ package struct CellStatus: Hashable, Sendable {
             server.address.encode(into: &writer)
             writer.write(server.isUp)
             writer.writeList(server.disks) { $1.encode(into: &$0) }
+            server.connections.encode(into: &writer)
         }
         for count in [sets.total, sets.healthy, sets.waiting, sets.underReplicated] {
             writer.write(count)
@@ -227,7 +287,10 @@ package struct CellStatus: Hashable, Sendable {
             MasterStatus(
                 id: try reader.read(), address: try PeerAddress(from: &reader),
                 isLeader: try reader.readBool(), isUp: try reader.readBool(),
-                hasRot: try reader.readBool(), durable: try reader.read())
+                hasRot: try reader.readBool(), durable: try reader.read(),
+                connections: try reader.readOptional { (reader) throws(DecodeError) in
+                    try ConnectionCounts(from: &reader)
+                })
         }
         servers = try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
             ServerStatus(
@@ -236,7 +299,7 @@ package struct CellStatus: Hashable, Sendable {
                 address: try PeerAddress(from: &reader), isUp: try reader.readBool(),
                 disks: try reader.readList(bound: 64) { (reader) throws(DecodeError) in
                     try DiskReport(from: &reader)
-                })
+                }, connections: try ConnectionCounts(from: &reader))
         }
         sets = SetCounts(
             total: try reader.read(), healthy: try reader.read(), waiting: try reader.read(),

@@ -14,7 +14,7 @@ import Wire
 struct Member: Sendable {
     /// `master-1`, `chunkserver-2`; also the name of its folder.
     var name: String
-    /// `127.0.0.1:PORT`
+    /// `127.0.0.1:PORT`; the disks of a chunk server take the ports from there on.
     var address: String
 }
 
@@ -29,7 +29,9 @@ struct CellDescription: Sendable {
     var cell: CellID
     var goal: Int
     var segmentSize: Int
-    /// Bytes that a chunk server may use; nil: all that is free.
+    /// Of each chunk server.
+    var disks: Int
+    /// Bytes that each of them may use; nil: all that is free.
     var capacity: Int?
     var masters: [Member]
     var chunkServers: [Member]
@@ -56,6 +58,7 @@ struct CellDescription: Sendable {
             ("schema", .integer(1)), ("format", .integer(Version.cellFormat)),
             ("cell", .string("\(cell)")), ("goal", .integer(Int64(goal))),
             ("segment_size", .integer(Int64(segmentSize))),
+            ("disks", .integer(Int64(disks))),
             ("capacity", capacity.map { .integer(Int64($0)) } ?? .null),
             ("masters", members(masters)),
             ("chunkservers", members(chunkServers)), ("mount", mount ?? .null),
@@ -80,6 +83,7 @@ struct CellDescription: Sendable {
         else { return nil }
         self.init(
             cell: cell, goal: Int(goal), segmentSize: Int(segmentSize),
+            disks: Int(json["disks"]?.number ?? 1),
             capacity: json["capacity"]?.number.map { Int($0) }, masters: masters,
             chunkServers: chunkServers,
             mount: json["mount"]?["path"]?.text.map { path in
@@ -89,13 +93,13 @@ struct CellDescription: Sendable {
     }
 
     init(
-        cell: CellID, goal: Int, segmentSize: Int, capacity: Int?, masters: [Member],
-        chunkServers: [Member],
-        mount: MountRecord?
+        cell: CellID, goal: Int, segmentSize: Int, disks: Int, capacity: Int?,
+        masters: [Member], chunkServers: [Member], mount: MountRecord?
     ) {
         self.cell = cell
         self.goal = goal
         self.segmentSize = segmentSize
+        self.disks = disks
         self.capacity = capacity
         self.masters = masters
         self.chunkServers = chunkServers

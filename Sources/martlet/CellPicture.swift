@@ -43,10 +43,22 @@ struct CellPicture {
     /// The server that has a disk.
     func server(of disk: DiskID) -> ServerStatus? { homes[disk].map { status.servers[$0] } }
 
-    /// The server with this name or id.
-    func server(named text: String) throws(CommandFailure) -> ServerStatus {
-        let found = status.servers.filter { $0.name == text || "\($0.id)" == text }
-        if found.count == 1 { return found[0] }
+    /// The servers that these names and ids mean, each once: NAME is all disks of a server, NAME/2
+    /// one of them.
+    func servers(named texts: [String]) throws(CommandFailure) -> [ServerStatus] {
+        var found: [ServerStatus] = []
+        for text in texts {
+            for server in try servers(named: text) where !found.contains(server) {
+                found.append(server)
+            }
+        }
+        return found
+    }
+    private func servers(named text: String) throws(CommandFailure) -> [ServerStatus] {
+        let found = servers.filter {
+            $0.name == text || "\($0.id)" == text || $0.name.hasPrefix(text + "/")
+        }
+        if Set(found.map(\.id.unit)).count == 1 { return found }
         let names = servers.map(\.name).joined(separator: ", ")
         throw CommandFailure(
             .notFound,

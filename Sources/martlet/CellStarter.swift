@@ -35,10 +35,14 @@ struct CellStarter {
         }
         let capacity = description.capacity.map { ["--capacity", "\($0)"] } ?? []
         for member in description.chunkServers {
+            let disk = folder.folder(of: member.name) + "/disk"
+            let disks = (1...description.disks).flatMap { number in
+                ["--disk", number == 1 ? disk : "\(disk)-\(number)"]
+            }
             try start(
                 member,
                 ["chunkserver", "serve", "--masters", masters, "--name", member.name]
-                    + common(member) + capacity)
+                    + common(member) + capacity + disks)
         }
     }
 
@@ -92,7 +96,8 @@ struct CellStarter {
 
     /// What is not there yet; nil if all is.
     private func lack(_ status: CellStatus) -> String? {
-        let up = status.servers.filter(\.isUp).count
+        // A server counts when one of its disks answers: others may have failed.
+        let up = Set(status.servers.filter(\.isUp).map(\.id.unit)).count
         guard up >= description.chunkServers.count else {
             return "\(up) of \(description.chunkServers.count) chunk servers answer"
         }

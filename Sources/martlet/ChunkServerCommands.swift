@@ -68,7 +68,7 @@ struct ChunkServerDrain: ParsableCommand {
             Interrupting the command changes nothing; undrain takes the drain back.
             """)
 
-    @Argument(help: "Names or ids of chunk servers.")
+    @Argument(help: "Chunk servers, by name or id; NAME/2 is one disk of several.")
     var servers: [String]
     @Flag(help: "Do not wait.")
     var detach = false
@@ -78,9 +78,7 @@ struct ChunkServerDrain: ParsableCommand {
         let fileSystem = try cell.connect("chunkserver drain")
         defer { fileSystem.close() }
         let picture = try CellPicture(fileSystem)
-        let wanted = try servers.map { (text) throws(CommandFailure) in
-            try picture.server(named: text)
-        }
+        let wanted = try picture.servers(named: servers)
         for server in wanted {
             try carryOut(.drain(server.id, isDraining: true), server.name, fileSystem)
         }
@@ -106,7 +104,7 @@ struct ChunkServerUndrain: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "undrain", abstract: "Take a drain back; copies that left stay away.")
 
-    @Argument(help: "Names or ids of chunk servers.")
+    @Argument(help: "Chunk servers, by name or id; NAME/2 is one disk of several.")
     var servers: [String]
     @OptionGroup var cell: CellOptions
 
@@ -114,8 +112,7 @@ struct ChunkServerUndrain: ParsableCommand {
         let fileSystem = try cell.connect("chunkserver undrain")
         defer { fileSystem.close() }
         let picture = try CellPicture(fileSystem)
-        for text in servers {
-            let server = try picture.server(named: text)
+        for server in try picture.servers(named: servers) {
             try carryOut(.drain(server.id, isDraining: false), server.name, fileSystem)
         }
     }
@@ -126,7 +123,7 @@ struct ChunkServerRemove: ParsableCommand {
         commandName: "remove", abstract: "Forget chunk servers that hold no copy any more.",
         discussion: "A removed server can't come back with its folder; start one in a new folder.")
 
-    @Argument(help: "Names or ids of chunk servers.")
+    @Argument(help: "Chunk servers, by name or id; NAME/2 is one disk of several.")
     var servers: [String]
     @OptionGroup var cell: CellOptions
 
@@ -134,9 +131,7 @@ struct ChunkServerRemove: ParsableCommand {
         let fileSystem = try cell.connect("chunkserver remove")
         defer { fileSystem.close() }
         let picture = try CellPicture(fileSystem)
-        let wanted = try servers.map { (text) throws(CommandFailure) in
-            try picture.server(named: text)
-        }
+        let wanted = try picture.servers(named: servers)
         for server in wanted {
             try carryOut(.removeServer(server.id), server.name, fileSystem)
             print("removed: \(server.name)")
@@ -150,7 +145,7 @@ struct ChunkServerCanStop: ParsableCommand {
         abstract: "Say whether chunk servers can be stopped together while programs go on.",
         discussion: "Ends with 0 if they can, with 9 if not.")
 
-    @Argument(help: "Names or ids of chunk servers.")
+    @Argument(help: "Chunk servers, by name or id; NAME/2 is one disk of several.")
     var servers: [String]
     @OptionGroup var cell: CellOptions
     @Flag(help: "Print JSON.")
@@ -160,9 +155,7 @@ struct ChunkServerCanStop: ParsableCommand {
         let fileSystem = try cell.connect("chunkserver can-stop")
         defer { fileSystem.close() }
         let picture = try CellPicture(fileSystem)
-        let wanted = try servers.map { (text) throws(CommandFailure) in
-            try picture.server(named: text)
-        }
+        let wanted = try picture.servers(named: servers)
         let problems = StopCheck.problems(
             stopping: Set(wanted.flatMap(\.disks).map(\.disk)),
             sets: picture.sets.map(\.configuration),

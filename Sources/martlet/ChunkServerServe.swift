@@ -1,11 +1,9 @@
-// `martlet chunkserver serve`: one chunk server process.
+// `martlet chunkserver serve`: one chunk server process, a loop for each of its disks.
 
 import ArgumentParser
 import Base
 import ChunkServer
-import Glibc
 import Logging
-import Node
 import Store
 import Wire
 
@@ -28,8 +26,12 @@ struct ChunkServerServe: ParsableCommand {
     var name: String?
     @Option(help: "Copies go to different racks where possible.")
     var rack = ""
-    @Option(help: "The folder of its disk; DIR/disk by default.")
-    var disk: String?
+    @Option(
+        help: """
+            The folder of a disk, once for each; DIR/disk by default. The second one listens on \
+            the port after that of --listen, and so on.
+            """)
+    var disk: [String] = []
     @Option(help: "Days within which everything on the disk is read and checked.")
     var scrubDays = 14
     @Option(help: "Bytes a second that such checks read, at most (K, M, G).")
@@ -43,6 +45,9 @@ struct ChunkServerServe: ParsableCommand {
         guard let rate = Amounts.bytes(scrubRate), rate > 0 else {
             throw ValidationError("--scrub-rate is a number with K, M or G, not '\(scrubRate)'")
         }
+        guard disk.count <= ServerID.disks, Set(disk).count == disk.count else {
+            throw ValidationError("--disk names at most \(ServerID.disks) folders, each once")
+        }
     }
 
     mutating func run() throws {
@@ -50,42 +55,24 @@ struct ChunkServerServe: ParsableCommand {
         let (key, cell) = try server.prepare()
         let name = name ?? server.listen
         let logger = Logger(label: name)
-        let id = try Self.identity(in: server.dir)
-        let disk = self.disk ?? server.dir + "/disk"
-        try LocalFile.makeDirectories(disk)
-        let configuration = server.configuration(
-            PeerIdentity(cell: cell, role: .chunkServer, node: id.rawValue), key, masters,
-            disk: disk)
+        let paths = disk.isEmpty ? [server.dir + "/disk"] : disk
+        let first = try ServerDisks.identity(in: server.dir)
+        let disks = try ServerDisks.assign(paths, of: first, in: cell, called: name)
+        let running = DiskLoops(count: disks.count, logger: logger)
         var random = SystemRandomNumberGenerator()
-        let options = ChunkServer.Options(
-            name: name, rack: rack, newDisk: DiskID(rawValue: random.next()),
-            segmentSize: server.segmentBytes,
-            scrub: ScrubConfiguration(
-                period: .seconds(Int64(scrubDays) * 86_400),
-                bytesPerSecond: UInt64(Amounts.bytes(scrubRate) ?? 1)))
-        do throws(NodeError) {
-            let running = try ChunkServer(
-                configuration, options, logger: logger, halted: halt(logger))
-            logger.info("serving", metadata: ["address": "\(running.address.network)"])
-            waitForEndingSignal(logger)
-            running.stop()
-        } catch {
-            logger.critical("\(error)")
-            throw CommandFailure(.failed, "chunk server \(name): \(error)")
+        for (position, disk) in disks.enumerated() {
+            let identity = PeerIdentity(cell: cell, role: .chunkServer, node: disk.id.rawValue)
+            let options = ChunkServer.Options(
+                name: disk.name, rack: rack, newDisk: DiskID(rawValue: random.next()),
+                segmentSize: server.segmentBytes,
+                scrub: ScrubConfiguration(
+                    period: .seconds(Int64(scrubDays) * 86_400),
+                    bytesPerSecond: UInt64(Amounts.bytes(scrubRate) ?? 1)))
+            try running.start(
+                server.configuration(identity, key, masters, disk: disk.path, position: position),
+                options, Logger(label: disk.name))
         }
-    }
-
-    /// Its identity: random, made at its first start, kept in its folder.
-    private static func identity(in folder: String) throws(CommandFailure) -> ServerID {
-        let path = folder + "/server-id"
-        if !LocalFile.exists(path) {
-            var random = SystemRandomNumberGenerator()
-            let digits = String(random.next() as UInt64, radix: 16)
-            try LocalFile.write(Array("\(digits)\n".utf8), to: path)
-        }
-        let text = try LocalFile.read(path, bound: 100).text
-        guard let value = text.split(separator: "\n").first.flatMap({ UInt64($0, radix: 16) })
-        else { throw CommandFailure(.failed, "\(path) is damaged: it holds no number") }
-        return ServerID(rawValue: value)
+        waitForEndingSignal(logger)
+        running.stop()
     }
 }

@@ -71,18 +71,9 @@ struct Fsck: ParsableCommand {
     }
 
     private static func findings(_ picture: CellPicture) -> [CheckFinding] {
-        let sets = picture.sets.map { set in
-            CheckedSet(
-                configuration: set.configuration, chunks: set.chunks,
-                copies: set.copies.map {
-                    CheckedSet.Copy(
-                        disk: $0.disk, epoch: $0.epoch,
-                        hasContent: $0.stored > 0 || $0.prepared > .none, hasRot: $0.hasRot)
-                }, learner: set.task?.to)
-        }
-        return CellCheck.findings(
-            sets, goal: Int(picture.status.goal), unknown: picture.operations.unknownSets,
-            in: picture.view)
+        CellCheck.findings(
+            picture.checkedSets, goal: Int(picture.status.goal),
+            unknown: picture.operations.unknownSets, in: picture.view)
     }
 
     /// Whether the cell, or a plan, makes it good without an operator.
@@ -131,7 +122,8 @@ struct Fsck: ParsableCommand {
         case .over: return "\(members) copies, \(picture.status.goal) are wanted"
         case .misplaced:
             let better = finding.better.map { picture.name(of: $0) } ?? ""
-            return "the copy on \(disk) shares a host or rack with another; \(better) is free"
+            return "the copy on \(disk) shares a server, host or rack with another; \(better) "
+                + "is free"
         case .orphan: return "\(disk) has a copy and is no member"
         }
     }

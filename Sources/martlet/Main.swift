@@ -48,8 +48,11 @@ struct Main {
                 exit(0)
             }
             write(error: text)
-            let isFsck = arguments.first == Fsck.configuration.commandName
-            exit(isFsck ? Fsck.Exit.usage.rawValue : ExitStatus.usage.rawValue)
+            switch arguments.first {
+            case Fsck.configuration.commandName?: exit(Fsck.Exit.usage.rawValue)
+            case Health.configuration.commandName?: exit(Health.Exit.unknown.rawValue)
+            default: exit(ExitStatus.usage.rawValue)
+            }
         }
     }
 }
@@ -69,6 +72,6 @@ struct Martlet: ParsableCommand {
             ChunkServerCommand.self, MountCommand.self, Unmount.self, Put.self, Get.self,
             List.self, Cat.self, StatCommand.self, MakeDirectory.self, Remove.self, Move.self,
             DiskUsage.self, DiskFree.self, RebalanceCommand.self, ScrubCommand.self,
-            Verify.self, Fsck.self,
+            Verify.self, Fsck.self, Info.self, Explain.self, Health.self,
         ])
 }

@@ -52,9 +52,7 @@ private func orderScrub(
         return try carryOut(.scrub(nil, isPaused: isPaused), what, fileSystem)
     }
     let picture = try CellPicture(fileSystem)
-    let wanted = try servers.map { (text) throws(CommandFailure) in
-        try picture.server(named: text)
-    }
+    let wanted = try picture.servers(named: servers)
     for server in wanted {
         try carryOut(.scrub(server.id, isPaused: isPaused), server.name, fileSystem)
     }

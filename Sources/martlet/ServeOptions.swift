@@ -19,7 +19,7 @@ struct ServeOptions: ParsableArguments {
     var key: String
     @Option(help: "Size of a segment of the disk's log, where the disk is new.")
     var segmentSize = "\(Limits.segment)"
-    @Option(help: "Bytes that may be used there; all that is free by default.")
+    @Option(help: "Bytes that may be used there, on each disk; all that is free by default.")
     var capacity: String?
     @Option(help: "Write the log there; to standard error by default.")
     var log: String?
@@ -52,12 +52,19 @@ struct ServeOptions: ParsableArguments {
         return (file.key, cell)
     }
 
+    /// What a loop is told; the loops of further disks listen beside the first one.
     func configuration(
-        _ identity: PeerIdentity, _ key: CellKey, _ masters: [MasterAddress], disk: String
+        _ identity: PeerIdentity, _ key: CellKey, _ masters: [MasterAddress], disk: String,
+        position: Int = 0
     ) -> ServerConfiguration {
-        ServerConfiguration(
+        let parts = listen.split(separator: ":", omittingEmptySubsequences: false)
+        let port = parts.last.flatMap { Int($0) } ?? 0
+        let host = parts.dropLast().joined(separator: ":")
+        let socket = socket.map { position == 0 ? $0 : "\($0)-\(position + 1)" }
+        return ServerConfiguration(
             folder: disk, capacity: capacity.flatMap { Amounts.bytes($0) }.map { UInt64($0) },
-            identity: identity, key: key, network: listen, socket: socket ?? "", masters: masters)
+            identity: identity, key: key, network: "\(host):\(port == 0 ? 0 : port + position)",
+            socket: socket ?? "", masters: masters)
     }
 }
 

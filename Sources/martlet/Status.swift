@@ -17,7 +17,14 @@ struct Status: ParsableCommand {
         let fileSystem = try cell.connect("status")
         defer { fileSystem.close() }
         let status = try attempt("status") { () throws(FileError) in try fileSystem.status() }
-        print(json ? Self.json(status).encoded(indented: true) : Self.text(status))
+        let operations = try attempt("status") { () throws(FileError) in
+            try fileSystem.operations()
+        }
+        let redundancy = Redundancy(status, operations)
+        print(
+            json
+                ? Self.json(status, redundancy).encoded(indented: true)
+                : Self.text(status, redundancy))
     }
 
     private static func total(
@@ -31,7 +38,7 @@ struct Status: ParsableCommand {
         return stored == 0 ? nil : Double(total(status, \.logical)) / Double(stored)
     }
 
-    private static func text(_ status: CellStatus) -> String {
+    private static func text(_ status: CellStatus, _ redundancy: Redundancy) -> String {
         let sets = status.sets
         let isWell =
             sets.healthy == sets.total && status.masters.allSatisfy(\.isUp)
@@ -65,6 +72,7 @@ struct Status: ParsableCommand {
 
             replica sets  \(sets.total): \(sets.healthy) healthy, \(sets.waiting) waiting for a \
             member, \(sets.underReplicated) with too few copies
+            redundancy    \(redundancy.text)
             content       \(status.files) files, \(status.directories) directories, \
             \(Amounts.human(status.fileBytes))
             data          logical \(Amounts.human(total(status, \.logical))), \
@@ -75,13 +83,14 @@ struct Status: ParsableCommand {
             """
     }
 
-    private static func json(_ status: CellStatus) -> JSON {
+    private static func json(_ status: CellStatus, _ redundancy: Redundancy) -> JSON {
         let masters = status.masters.map { master in
             JSON.object([
                 ("id", .unsigned(UInt64(master.id.rawValue))),
                 ("address", .string(master.address.network)), ("leader", .bool(master.isLeader)),
                 ("up", .bool(master.isUp)), ("rot", .bool(master.hasRot)),
                 ("durable", .unsigned(master.durable.rawValue)),
+                ("connections", master.connections.map { json($0) } ?? .null),
             ])
         }
         let leader = status.masters.first(where: \.isLeader)
@@ -101,6 +110,7 @@ struct Status: ParsableCommand {
                     ("under_replicated", .unsigned(sets.underReplicated)),
                 ])
             ),
+            ("redundancy", redundancy.json),
             ("files", .unsigned(status.files)), ("directories", .unsigned(status.directories)),
             ("sessions", .unsigned(status.sessions)), ("file_bytes", .unsigned(status.fileBytes)),
             ("capacity", .unsigned(total(status, \.capacity))),
@@ -121,12 +131,21 @@ struct Status: ParsableCommand {
                 ("capacity", .unsigned(disk.capacity)), ("used", .unsigned(disk.used)),
                 ("stored", .unsigned(disk.stored)), ("logical", .unsigned(disk.logical)),
                 ("recent_bytes", .unsigned(disk.recentBytes)), ("failed", .bool(disk.hasFailed)),
+                ("file_system", .string("\(disk.space.fileSystem)")),
+                ("file_system_free", .unsigned(disk.space.free)),
             ])
         }
         return .object([
             ("id", .string("\(server.id)")), ("name", .string(server.name)),
             ("rack", .string(server.rack)), ("address", .string(server.address.network)),
-            ("up", .bool(server.isUp)), ("disks", .array(disks)),
+            ("up", .bool(server.isUp)), ("connections", json(server.connections)),
+            ("disks", .array(disks)),
+        ])
+    }
+
+    private static func json(_ counts: ConnectionCounts) -> JSON {
+        .object([
+            ("bad_frames", .unsigned(counts.badFrames)), ("refused", .unsigned(counts.refused)),
         ])
     }
 }

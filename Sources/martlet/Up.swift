@@ -28,6 +28,8 @@ struct Up: ParsableCommand {
     var masters: Int?
     @Option(help: "Chunk servers, 1 to 64 (3 by default).")
     var chunkservers: Int?
+    @Option(help: "Disks of each chunk server, for a new cell: folders below DIR (1).")
+    var disks: Int?
     @Option(help: "Copies of all data, 1 to 9 (3 by default).")
     var goal: Int?
     @Option(help: "Mount the cell there.")
@@ -36,7 +38,7 @@ struct Up: ParsableCommand {
     var options: [String] = []
     @Option(help: "Size of a segment of the disks' logs, for a new cell (256MiB).")
     var segmentSize: String?
-    @Option(help: "Bytes that each chunk server may use, for a new cell (all that is free).")
+    @Option(help: "Bytes that each disk may use, for a new cell (all that is free).")
     var capacity: String?
     @Option(help: "Give up after so many seconds.")
     var deadline: Double = 60
@@ -49,7 +51,7 @@ struct Up: ParsableCommand {
         }
         let folder = CellFolder(self.folder)
         let given = Sizing(
-            masters: masters, chunkServers: chunkservers, goal: goal,
+            masters: masters, chunkServers: chunkservers, disks: disks, goal: goal,
             segmentSize: try segmentSizeBytes(), capacity: try capacityBytes(),
             mount: mount.map { LocalFile.absolute($0) },
             mountOptions: mountOptions.flatMap(\.words))
@@ -122,6 +124,7 @@ struct Up: ParsableCommand {
 struct Sizing {
     var masters: Int?
     var chunkServers: Int?
+    var disks: Int?
     var goal: Int?
     var segmentSize: Int?
     var capacity: Int?
@@ -135,6 +138,10 @@ struct Sizing {
         if let chunkServers, !(1...64).contains(chunkServers) {
             throw CommandFailure(.usage, "--chunkservers must be from 1 to 64, not \(chunkServers)")
         }
+        if let disks, !(1...ServerID.disks).contains(disks) {
+            throw CommandFailure(
+                .usage, "--disks must be from 1 to \(ServerID.disks), not \(disks)")
+        }
         if let goal, !(1...Limits.members).contains(goal) {
             throw CommandFailure(.usage, "--goal must be from 1 to \(Limits.members), not \(goal)")
         }
@@ -146,15 +153,15 @@ struct Sizing {
     /// A new cell, written to its folder.
     func make(in folder: CellFolder) throws(CommandFailure) -> CellDescription {
         let count = (masters: masters ?? 3, servers: chunkServers ?? 3)
-        var ports = try FreePorts(count: count.masters + count.servers)
+        var ports = try FreePorts(count: count.masters + count.servers * (disks ?? 1))
         let description = CellDescription(
             cell: newCellID(), goal: goal ?? min(3, count.servers),
-            segmentSize: segmentSize ?? Limits.segment, capacity: capacity,
+            segmentSize: segmentSize ?? Limits.segment, disks: disks ?? 1, capacity: capacity,
             masters: (1...count.masters).map {
                 Member(name: "master-\($0)", address: ports.next())
             },
             chunkServers: (1...count.servers).map {
-                Member(name: "chunkserver-\($0)", address: ports.next())
+                Member(name: "chunkserver-\($0)", address: ports.next(disks ?? 1))
             },
             mount: mount.map { MountRecord(path: $0, options: mountOptions) })
         unlink(folder.keyPath)
@@ -175,6 +182,7 @@ struct Sizing {
         }
         try same(masters, old.masters.count, "--masters")
         try same(goal, old.goal, "--goal")
+        try same(disks, old.disks, "--disks")
         try same(segmentSize, old.segmentSize, "--segment-size")
         try same(capacity, old.capacity ?? 0, "--capacity")
         var new = old
@@ -183,10 +191,10 @@ struct Sizing {
             throw CommandFailure(.usage, "the cell has \(has) chunk servers: `up` only adds some")
         }
         if let wanted = chunkServers, wanted > has {
-            var ports = try FreePorts(count: wanted - has)
+            var ports = try FreePorts(count: (wanted - has) * old.disks)
             for number in (has + 1)...wanted {
                 new.chunkServers.append(
-                    Member(name: "chunkserver-\(number)", address: ports.next()))
+                    Member(name: "chunkserver-\(number)", address: ports.next(old.disks)))
             }
         }
         if let mount { new.mount = MountRecord(path: mount, options: mountOptions) }
@@ -195,22 +203,26 @@ struct Sizing {
     }
 }
 
-/// Loopback ports that nobody listens on, below the range of outgoing connections.
+/// Loopback ports in a row that nobody listens on, below the range of outgoing connections.
 private struct FreePorts {
     private var ports: [Int] = []
 
     init(count: Int) throws(CommandFailure) {
-        var candidate = Int.random(in: 10_000..<30_000)
+        var candidate = Int.random(in: 10_000..<25_000)
         var tries = 0
         while ports.count < count {
-            if Self.isFree(candidate) { ports.append(candidate) }
+            if Self.isFree(candidate) { ports.append(candidate) } else { ports = [] }
             candidate += 1
             tries += 1
-            if tries > 2_000 { throw CommandFailure(.failed, "no free ports on 127.0.0.1") }
+            if tries > 7_000 { throw CommandFailure(.failed, "no free ports on 127.0.0.1") }
         }
     }
 
-    mutating func next() -> String { "127.0.0.1:\(ports.removeFirst())" }
+    /// The first of so many ports.
+    mutating func next(_ count: Int = 1) -> String {
+        defer { ports.removeFirst(count) }
+        return "127.0.0.1:\(ports[0])"
+    }
 
     private static func isFree(_ port: Int) -> Bool {
         let socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)

@@ -58,18 +58,24 @@ struct FakeServer {
     var target = 0
     /// Configurations that it was sent.
     var views: [SetID: SetConfiguration] = [:]
+    /// Its machine, where it is not one of its own.
+    var machine: String?
+    var space = DiskSpace()
+    var connections = ConnectionCounts()
 
     var disk: DiskID { DiskID(rawValue: id.rawValue * 10) }
     var report: ServerReport {
         ServerReport(
             server: id, name: "chunkserver-\(id)", rack: "",
-            address: PeerAddress(network: "127.0.0.1:\(id)", socket: "", machine: "host\(id)"),
+            address: PeerAddress(
+                network: "127.0.0.1:\(id)", socket: "", machine: machine ?? "host\(id)"),
             disks: [
                 DiskReport(
                     disk: disk, incarnation: Incarnation(rawValue: incarnation),
                     capacity: 100 << 30, used: 1 << 30, stored: 0, logical: 0, recentBytes: 0,
-                    hasFailed: false)
-            ], sets: sets.keys.sorted().map { sets[$0]! }, dropped: dropped, cut: [])
+                    hasFailed: false, space: space)
+            ], sets: sets.keys.sorted().map { sets[$0]! }, dropped: dropped, cut: [],
+            connections: connections)
     }
     mutating func obey(_ orders: ServerOrders) {
         for view in orders.configurations {

@@ -52,7 +52,7 @@ struct ToyCore: NodeCore {
             case .disk(let operation, .done):
                 guard let (peer, frame) = answers.removeValue(forKey: operation) else { break }
                 effects.append(.send(peer, frame))
-            case .start, .frame, .disconnected, .disk:
+            case .start, .frame, .disconnected, .disk, .surroundings:
                 break
             }
         }

@@ -39,7 +39,7 @@ struct LogCore: NodeCore {
             case .disk(let operation, let result):
                 take(log.completed(operation, result, now: now), &effects)
             case .frame(let peer, let frame): append(frame, peer)
-            case .disconnected: break
+            case .disconnected, .surroundings: break
             }
         }
         take(log.flush(now: now), &effects)

@@ -82,7 +82,8 @@ extension Samples {
                             set: $0.name(), disk: $0.name(), epoch: $0.name(),
                             prepared: $0.name(), hasRot: $0.flag(), isServing: $0.flag(),
                             stored: $0.number(), chunks: $0.number())
-                    }, dropped: list { $0.number() }, cut: list(4, cut))),
+                    }, dropped: list { $0.number() }, cut: list(4, cut),
+                    connections: connections())),
             Sample(
                 ServerOrders(
                     isLeader: flag(), leader: flag() ? name() : nil, wantsAllSets: flag(),

@@ -122,11 +122,15 @@ struct Samples {
         progress.compared = name()
         return ScrubReport(progress: progress, damaged: number(), bytesPerSecond: number())
     }
+    mutating func connections() -> ConnectionCounts {
+        ConnectionCounts(badFrames: number(), refused: number())
+    }
     mutating func disk() -> DiskReport {
         DiskReport(
             disk: name(), incarnation: name(), capacity: number(), used: number(),
             stored: number(), logical: number(), recentBytes: number(), hasFailed: flag(),
-            scrub: scrub())
+            scrub: scrub(),
+            space: DiskSpace(fileSystem: number(), free: number(), spare: number()))
     }
 }
 
@@ -181,12 +185,14 @@ extension Samples {
             masters: list {
                 MasterStatus(
                     id: $0.name(), address: $0.address(), isLeader: $0.flag(), isUp: $0.flag(),
-                    hasRot: $0.flag(), durable: $0.name())
+                    hasRot: $0.flag(), durable: $0.name(),
+                    connections: $0.flag() ? $0.connections() : nil)
             },
             servers: list {
                 ServerStatus(
                     id: $0.name(), name: $0.text(), rack: $0.text(), address: $0.address(),
-                    isUp: $0.flag(), disks: $0.list { $0.disk() })
+                    isUp: $0.flag(), disks: $0.list { $0.disk() },
+                    connections: $0.connections())
             },
             sets: SetCounts(
                 total: number(), healthy: number(), waiting: number(), underReplicated: number()),
