@@ -5,7 +5,7 @@ import Base
 
 extension SetReplica {
     /// Moves it to the origin of time, where all that it means to send again is due with the next
-    /// event. A member that owes an answer counts as silent once `Limits.memberSilence` is over.
+    /// event, beacons above all. A member that owes an answer counts as silent once `Limits.memberSilence` is over.
     /// With `leases`, what it was granted, granted and waits for is over as well (C11).
     package mutating func forgetTimes(leases: Bool) {
         now = .zero
@@ -20,6 +20,8 @@ extension SetReplica {
             peers[index].pause = Limits.silentBeacon
             peers[index].rewoundAt = nil
             peers[index].heard = .zero
+            // It only says when the next beacon is due.
+            peers[index].told = .none
             if leases { peers[index].leaseUntil = .zero }
             peers[index].state?.grants.removeAll()
         }

@@ -50,7 +50,7 @@ struct Cell: Hashable {
                 switch effect {
                 case .appendEpoch(let start): append(.start(start))
                 case .append(let record): append(.record(record))
-                case .send(let message): result.sent.append(message)
+                case .send(let message): result.sent.append(timeless(message))
                 case .load(let number): events.append(.loaded(number, load(number)))
                 case .answer(let tag, .committed(let number)):
                     result.answers.append((tag, number))
@@ -62,6 +62,14 @@ struct Cell: Hashable {
         }
         replica.forgetTimes(leases: !scope.hasLeases)
         return result
+    }
+
+    /// What an acknowledgement says of commits only decides when the next beacon is due.
+    private func timeless(_ message: ReplicationMessage) -> ReplicationMessage {
+        guard case .acknowledge(let durable, _, let isFull) = message.body else { return message }
+        var message = message
+        message.body = .acknowledge(durable: durable, committed: .none, isFull: isFull)
+        return message
     }
 
     /// Everything appended becomes durable; the event that tells the replica.
@@ -134,6 +142,7 @@ struct CellFacts {
     var adopted: Epoch
     /// The last epoch start on the disk.
     var epochOnDisk: Epoch
+    var prepared: RecordNumber
     var durable: RecordNumber
     var committed: RecordNumber
     /// Which write each durable record is of, four bits for each number from the lowest; zero
@@ -151,6 +160,7 @@ struct CellFacts {
         promised = replica.promised
         adopted = replica.adopted
         epochOnDisk = cell.starts.last?.configuration.epoch ?? .none
+        prepared = replica.prepared
         durable = replica.durable
         committed = replica.committed
         isServing = replica.isServing

@@ -17,8 +17,8 @@
 // so the model has more behaviours. It also has all choices that their leader would not make.
 //
 // Not here: damage and repairs, full disks, loads that take time, and time that passes differently
-// at different members; the simulator has these. Messages of an epoch that the receiver has left,
-// and that do nothing there, are taken as delivered: all but `stale` are refused for good.
+// at different members; the simulator has these. A message that does nothing and never will is taken
+// as delivered, and one that says less than a later one of its kind gives way to that.
 //
 // A step of a replica depends on its cell and the event alone: it is taken once and remembered. A
 // state is three cells, the masters and the messages, all by the number under which they are kept.
@@ -49,7 +49,7 @@ package struct ReplicaModel: Explorable {
     package struct State {
         var cells: [UInt32]
         var outside: UInt32
-        /// Ascending.
+        /// In any order.
         var messages: [UInt32]
     }
     /// An action, by numbers.
@@ -67,6 +67,18 @@ package struct ReplicaModel: Explorable {
         case sync, silence, want, expire
         case change(SetConfiguration)
     }
+    /// What the masters may do next.
+    struct Plan {
+        /// An order that may reach a member.
+        struct Order {
+            var member: Int
+            var epoch: Epoch
+            var isFill: Bool
+            var event: UInt32
+        }
+        var orders: [Order] = []
+        var changes: [(event: UInt32, outside: UInt32)] = []
+    }
     /// A step of a cell.
     struct Reaction {
         var cell: UInt32
@@ -74,6 +86,8 @@ package struct ReplicaModel: Explorable {
         var answers: [(tag: UInt64, number: RecordNumber)] = []
         var fault: String?
         var isNothing: Bool
+        /// A message that can do nothing more to the cell than it did now.
+        var isSettled = false
     }
 
     package let scope: Scope
@@ -82,9 +96,12 @@ package struct ReplicaModel: Explorable {
     var outsides = Interner<Outside>()
     var messages = Interner<ReplicationMessage>()
     var events = Interner<Event>()
-    var deliveries: [UInt32] = []
-    var reactions: [UInt64: Int] = [:]
+    var letters: [Letter] = []
+    private var groups = Interner<ReplicationMessage>()
+    private var reactions = StepTable()
     var taken: [Reaction] = []
+    var plans: [Plan] = []
+    var planOf: [UInt32: Int] = [:]
 
     /// A model of that scope.
     package init(_ scope: Scope) { self.scope = scope }
@@ -132,8 +149,13 @@ package struct ReplicaModel: Explorable {
 
     mutating func keep(_ message: ReplicationMessage) -> UInt32 {
         let number = messages.number(of: message)
-        if Int(number) == deliveries.count {
-            deliveries.append(events.number(of: .deliver(message)))
+        if Int(number) == letters.count {
+            let (group, rank) = message.rank
+            letters.append(
+                Letter(
+                    event: events.number(of: .deliver(message)),
+                    receiver: position(message.receiver), group: groups.number(of: group),
+                    rank: rank))
         }
         return number
     }
@@ -143,10 +165,10 @@ package struct ReplicaModel: Explorable {
     /// What an event does to a cell.
     mutating func reaction(_ cell: UInt32, _ event: UInt32) -> Int {
         let key = UInt64(cell) << 32 | UInt64(event)
-        if let known = reactions[key] { return known }
+        if let known = reactions[key] { return Int(known) }
         let reaction = react(cell, events[event])
         taken.append(reaction)
-        reactions[key] = taken.count - 1
+        reactions.insert(key, UInt32(taken.count - 1))
         return taken.count - 1
     }
 
@@ -177,9 +199,31 @@ package struct ReplicaModel: Explorable {
             if !sent.contains(kept) { sent.append(kept) }
         }
         let fault = facts[Int(next)].fault(after: facts[Int(number)], isRestart: isRestart)
+        var isSettled = false
+        if next == number, case .deliver(let message) = event {
+            isSettled = isOver(message, facts[Int(number)])
+        }
         return Reaction(
             cell: next, sent: sent, answers: result.answers, fault: fault ?? result.alarm,
-            isNothing: next == number && sent.isEmpty && result.answers.isEmpty)
+            isNothing: next == number && sent.isEmpty && result.answers.isEmpty,
+            isSettled: isSettled)
+    }
+
+    /// Whether a message that changed nothing at its receiver never will. Within an epoch a log
+    /// does not shrink and what was learned is not forgotten; a silence makes a primary forget.
+    private func isOver(_ message: ReplicationMessage, _ receiver: CellFacts) -> Bool {
+        if case .stale = message.body { return message.epoch <= receiver.promised }
+        if message.epoch != receiver.promised { return message.epoch < receiver.promised }
+        let isIn = receiver.adopted == receiver.promised
+        switch message.body {
+        case .prepare(_, let record): return isIn && record.number <= receiver.prepared
+        case .beacon(_, let sent): return isIn && sent <= receiver.prepared
+        case .query, .begin, .fetched: return isIn
+        case .acknowledge, .state: return isIn && scope.silences == 0
+        // What is sent again is still under way from the first time.
+        case .missing, .fetch: return true
+        default: return false
+        }
     }
 
     private func draft(_ tag: UInt64) -> RecordDraft {
@@ -211,6 +255,74 @@ package struct ReplicaModel: Explorable {
         }
         return UInt128(scramble(0x9E37_79B9_7F4A_7C15)) << 64
             | UInt128(scramble(0xD1B5_4A32_D192_ED03))
+    }
+}
+
+/// What is known of a message under its number.
+struct Letter {
+    /// Its delivery.
+    var event: UInt32
+    /// The receiver's position.
+    var receiver: Int
+    /// Of the messages of one group, one that says no less than another replaces it: who gets the
+    /// other one late could have got it before this one was sent.
+    var group: UInt32
+    var rank: (UInt64, UInt64)
+}
+
+extension ReplicationMessage {
+    /// What it has in common with messages that it may replace, and how much it says.
+    fileprivate var rank: (ReplicationMessage, (UInt64, UInt64)) {
+        var group = self
+        switch body {
+        case .prepare(let committed, let record):
+            group.body = .prepare(committed: .none, record)
+            return (group, (committed.rawValue, 0))
+        case .beacon(let committed, let sent):
+            group.body = .beacon(committed: .none, sent: .none)
+            return (group, (committed.rawValue, sent.rawValue))
+        case .acknowledge(let durable, let committed, let isFull):
+            group.body = .acknowledge(durable: .none, committed: committed, isFull: isFull)
+            return (group, (durable.rawValue, 0))
+        case .stale:
+            group.epoch = .none
+            return (group, (epoch.rawValue, 0))
+        default: return (group, (0, 0))
+        }
+    }
+}
+
+/// Which step was taken for a cell and an event; no key is zero.
+struct StepTable {
+    private var keys: [UInt64] = Array(repeating: 0, count: 1 << 16)
+    private var values: [UInt32] = Array(repeating: 0, count: 1 << 16)
+    private var count = 0
+
+    subscript(key: UInt64) -> UInt32? {
+        let place = place(of: key &+ 1, in: keys)
+        return keys[place] == 0 ? nil : values[place]
+    }
+    mutating func insert(_ key: UInt64, _ value: UInt32) {
+        if count * 3 > keys.count * 2 { grow() }
+        let place = place(of: key &+ 1, in: keys)
+        keys[place] = key &+ 1
+        values[place] = value
+        count += 1
+    }
+    private func place(of key: UInt64, in keys: [UInt64]) -> Int {
+        var place = Int(truncatingIfNeeded: key &* 0x9E37_79B9_7F4A_7C15 >> 24) & (keys.count - 1)
+        while keys[place] != 0, keys[place] != key { place = (place + 1) & (keys.count - 1) }
+        return place
+    }
+    private mutating func grow() {
+        let old = (keys, values)
+        keys = Array(repeating: 0, count: old.0.count * 2)
+        values = Array(repeating: 0, count: old.0.count * 2)
+        for (index, key) in old.0.enumerated() where key != 0 {
+            let place = place(of: key, in: keys)
+            keys[place] = key
+            values[place] = old.1[index]
+        }
     }
 }
 

@@ -6,62 +6,80 @@ import Replication
 
 extension ReplicaModel {
     package mutating func expand(_ state: State, _ found: (Action, State, String?) -> Void) {
-        let outside = outsides[state.outside]
         for message in state.messages {
-            let receiver = position(messages[message].receiver)
-            attempt(deliveries[Int(message)], at: receiver, state, outside, found)
+            let letter = letters[Int(message)]
+            attempt(letter.event, at: letter.receiver, state, state.outside, found)
         }
-        for member in state.cells.indices { expand(member, state, outside, found) }
-        guard outside.configurations.count <= scope.changes else { return }
-        for next in changes(outside) {
+        let plan = plan(state.outside)
+        for order in plans[plan].orders {
+            let facts = facts[Int(state.cells[order.member])]
+            guard order.isFill ? facts.isServing : order.epoch >= facts.promised else { continue }
+            attempt(order.event, at: order.member, state, state.outside, found)
+        }
+        for change in plans[plan].changes {
+            var after = state
+            after.outside = change.outside
+            found(Action(member: .max, event: change.event), after, nil)
+        }
+        for member in state.cells.indices { expand(member, state, found) }
+    }
+
+    /// What the masters may say and do; it depends on them alone.
+    private mutating func plan(_ number: UInt32) -> Int {
+        if let known = planOf[number] { return known }
+        let outside = outsides[number]
+        var plan = Plan()
+        for configuration in outside.configurations {
+            for disk in scope.disks {
+                let isMember = configuration.members.contains(disk)
+                let fill = Event.fill(configuration.epoch, disk)
+                plan.orders.append(
+                    Plan.Order(
+                        member: position(isMember ? disk : configuration.primary),
+                        epoch: configuration.epoch, isFill: !isMember,
+                        event: events.number(of: isMember ? .order(configuration) : fill)))
+            }
+        }
+        for next in outside.configurations.count <= scope.changes ? changes(outside) : [] {
             var later = outside
             later.configurations.append(next)
             later.ready = nil
-            var after = state
-            after.outside = outsides.number(of: notingReady(later, state.cells))
-            found(Action(member: .max, event: events.number(of: .change(next))), after, nil)
+            let after = outsides.number(of: later)
+            plan.changes.append((events.number(of: .change(next)), after))
         }
+        plans.append(plan)
+        planOf[number] = plans.count - 1
+        return plans.count - 1
     }
 
-    /// What can happen to one member besides messages.
+    /// What can happen to one member besides messages and orders.
     private mutating func expand(
-        _ member: Int, _ state: State, _ outside: Outside,
-        _ found: (Action, State, String?) -> Void
+        _ member: Int, _ state: State, _ found: (Action, State, String?) -> Void
     ) {
-        let disk = scope.disks[member]
+        let outside = outsides[state.outside]
         let facts = facts[Int(state.cells[member])]
         func number(_ event: Event) -> UInt32 { events.number(of: event) }
-        for configuration in outside.configurations where configuration.epoch >= facts.promised {
-            if configuration.members.contains(disk) {
-                attempt(number(.order(configuration)), at: member, state, outside, found)
-            }
-            guard configuration.primary == disk, configuration.epoch == facts.promised,
-                facts.isServing
-            else { continue }
-            for other in scope.disks where !configuration.members.contains(other) {
-                attempt(
-                    number(.fill(configuration.epoch, other)), at: member, state, outside, found)
-            }
-        }
         if facts.takesWrites {
             write(member, state, outside, found)
         }
-        if facts.pending > 0 { attempt(number(.sync), at: member, state, outside, found) }
+        if facts.pending > 0 { attempt(number(.sync), at: member, state, state.outside, found) }
         if outside.restarts < scope.restarts {
             var later = outside
             later.restarts += 1
+            let after = outsides.number(of: later)
             for kept in 0...facts.pending {
-                attempt(number(.restart(kept: kept)), at: member, state, later, found)
+                attempt(number(.restart(kept: kept)), at: member, state, after, found)
             }
         }
         if outside.silences < scope.silences, facts.learner != nil {
             var later = outside
             later.silences += 1
-            attempt(number(.silence), at: member, state, later, found)
+            let after = outsides.number(of: later)
+            attempt(number(.silence), at: member, state, after, found)
         }
         guard scope.hasLeases else { return }
-        if facts.isServing { attempt(number(.want), at: member, state, outside, found) }
-        if member == 0 { expire(state, outside, found) }
+        if facts.isServing { attempt(number(.want), at: member, state, state.outside, found) }
+        if member == 0 { expire(state, found) }
     }
 
     private mutating func write(
@@ -75,13 +93,14 @@ extension ReplicaModel {
             later.attempts += 1
             later.writes = max(later.writes, tag)
             guard later.attempts - Int(later.writes) <= scope.retries else { continue }
-            attempt(events.number(of: .write(tag)), at: member, state, later, found)
+            let after = outsides.number(of: later)
+            attempt(events.number(of: .write(tag)), at: member, state, after, found)
         }
     }
 
     /// All leases and grants end; what was said of them means nothing any more.
     private mutating func expire(
-        _ state: State, _ outside: Outside, _ found: (Action, State, String?) -> Void
+        _ state: State, _ found: (Action, State, String?) -> Void
     ) {
         let event = events.number(of: .expire)
         var after = state
@@ -96,80 +115,101 @@ extension ReplicaModel {
             let reaction = taken[reaction(state.cells[member], event)]
             after.cells[member] = reaction.cell
             fault = fault ?? reaction.fault
-            for message in reaction.sent { insert(message, &after) }
+            settle(member, &after, reaction.sent)
         }
         found(Action(member: .max, event: event), after, fault)
     }
 
-    /// The state after an event at a member; nothing is found if it changes nothing.
+    /// The state after an event at a member, `outside` being what it is outside then; nothing is
+    /// found if nothing changes.
     private mutating func attempt(
-        _ event: UInt32, at member: Int, _ state: State, _ outside: Outside,
+        _ event: UInt32, at member: Int, _ state: State, _ outside: UInt32,
         _ found: (Action, State, String?) -> Void
     ) {
         let index = reaction(state.cells[member], event)
         if taken[index].isNothing { return }
         let reaction = taken[index]
         var after = state
+        after.outside = outside
         after.cells[member] = reaction.cell
         var fault = reaction.fault
-        var later = outside
-        for answer in reaction.answers {
-            let known = later.acknowledged[Int(answer.tag) - 1]
-            if let known, known != answer.number {
-                fault = fault ?? "write \(answer.tag) became two records (C15)"
-            }
-            later.acknowledged[Int(answer.tag) - 1] = answer.number
+        let learner = facts[Int(reaction.cell)].learner
+        if !reaction.answers.isEmpty || learner?.isReady == true {
+            fault = noting(reaction, at: member, &after) ?? fault
         }
-        later = notingReady(later, after.cells)
-        after.outside = outsides.number(of: later)
-        let before = facts[Int(state.cells[member])].promised
-        if facts[Int(reaction.cell)].promised > before { forget(member, &after) }
-        for message in reaction.sent { insert(message, &after) }
+        settle(member, &after, reaction.sent)
         found(Action(member: UInt8(member), event: event), after, fault)
     }
 
-    /// The masters heard of a learner that may become a member, in the present epoch.
-    private func notingReady(_ outside: Outside, _ cells: [UInt32]) -> Outside {
-        let current = outside.current
-        let primary = facts[Int(cells[position(current.primary)])]
-        guard primary.promised == current.epoch, let learner = primary.learner, learner.isReady
-        else { return outside }
-        var later = outside
-        later.ready = learner.disk
-        return later
+    /// The clients hear of answers, and the masters of a learner that may become a member.
+    private mutating func noting(
+        _ reaction: Reaction, at member: Int, _ state: inout State
+    ) -> String? {
+        var outside = outsides[state.outside]
+        var fault: String?
+        for answer in reaction.answers {
+            let known = outside.acknowledged[Int(answer.tag) - 1]
+            if let known, known != answer.number {
+                fault = "write \(answer.tag) became two records (C15)"
+            }
+            outside.acknowledged[Int(answer.tag) - 1] = answer.number
+        }
+        let facts = facts[Int(reaction.cell)]
+        if facts.promised == outside.current.epoch, let learner = facts.learner, learner.isReady {
+            outside.ready = learner.disk
+        }
+        state.outside = outsides.number(of: outside)
+        return fault
     }
 
     // MARK: messages
 
-    private mutating func insert(_ message: UInt32, _ state: inout State) {
-        if let instead = settled(message, state) {
-            for other in instead { insert(other, &state) }
+    /// Adds what was sent after a step of a member, and takes the messages as delivered that can
+    /// do nothing more there.
+    private mutating func settle(_ member: Int, _ state: inout State, _ sent: [UInt32]) {
+        let cell = state.cells[member]
+        var waiting = sent
+        var place = 0
+        while place < state.messages.count {
+            let letter = letters[Int(state.messages[place])]
+            if letter.receiver == member {
+                let index = reaction(cell, letter.event)
+                if taken[index].isSettled {
+                    waiting += taken[index].sent
+                    state.messages.swapAt(place, state.messages.count - 1)
+                    state.messages.removeLast()
+                    continue
+                }
+            }
+            place += 1
+        }
+        // A settled message may be answered by one that is settled too, and that by the first.
+        var next = 0
+        while next < waiting.count {
+            let message = waiting[next]
+            next += 1
+            let letter = letters[Int(message)]
+            let index = reaction(state.cells[letter.receiver], letter.event)
+            if taken[index].isSettled {
+                for other in taken[index].sent where !waiting.contains(other) {
+                    waiting.append(other)
+                }
+            } else {
+                insert(message, letter, &state.messages)
+            }
+        }
+    }
+
+    private func insert(_ message: UInt32, _ letter: Letter, _ messages: inout [UInt32]) {
+        for (place, other) in messages.enumerated()
+        where letters[Int(other)].group == letter.group {
+            let rank = letters[Int(other)].rank
+            if rank.0 >= letter.rank.0, rank.1 >= letter.rank.1 { return }
+            guard rank.0 <= letter.rank.0, rank.1 <= letter.rank.1 else { continue }
+            messages[place] = message
             return
         }
-        let place = state.messages.partitioningIndex(message)
-        if place < state.messages.count, state.messages[place] == message { return }
-        state.messages.insert(message, at: place)
-    }
-
-    /// Takes the messages as delivered that a member refuses from now on.
-    private mutating func forget(_ member: Int, _ state: inout State) {
-        let old = state.messages
-        let disk = scope.disks[member]
-        state.messages = old.filter { messages[$0].receiver != disk }
-        for message in old where messages[message].receiver == disk { insert(message, &state) }
-    }
-
-    /// What is said instead of a message whose receiver has left its epoch; nil if it may still do
-    /// something there.
-    private mutating func settled(_ number: UInt32, _ state: State) -> [UInt32]? {
-        let message = messages[number]
-        let member = position(message.receiver)
-        let cell = state.cells[member]
-        let promised = facts[Int(cell)].promised
-        if case .stale = message.body { return message.epoch <= promised ? [] : nil }
-        guard message.epoch < promised else { return nil }
-        let reaction = taken[reaction(cell, deliveries[Int(number)])]
-        return reaction.cell == cell ? reaction.sent : nil
+        messages.append(message)
     }
 
     // MARK: the masters
@@ -261,18 +301,5 @@ extension SetConfiguration {
     fileprivate var text: String {
         let names = members.map { $0 == primary ? "[\($0)]" : "\($0)" }
         return "epoch \(epoch) of \(names.joined(separator: " "))"
-    }
-}
-
-extension [UInt32] {
-    /// The first place of an ascending array whose element is not below `value`.
-    fileprivate func partitioningIndex(_ value: UInt32) -> Int {
-        var low = 0
-        var high = count
-        while low < high {
-            let middle = (low + high) / 2
-            if self[middle] < value { low = middle + 1 } else { high = middle }
-        }
-        return low
     }
 }
