@@ -183,6 +183,11 @@ struct CellFacts {
     func prefix(_ number: RecordNumber) -> UInt32 {
         content & UInt32(truncatingIfNeeded: UInt64(1) << (min(number.rawValue, 8) * 4) &- 1)
     }
+    /// A write is there twice.
+    private var isRepeating: Bool {
+        let writes = (1...8).map { write(RecordNumber(rawValue: $0)) }.filter { $0 != 0 }
+        return Set(writes).count < writes.count
+    }
     /// How many records are there without a gap.
     var count: UInt64 {
         var count: UInt64 = 0
@@ -194,6 +199,7 @@ struct CellFacts {
     func fault(after before: CellFacts, isRestart: Bool) -> String? {
         if count < durable.rawValue { return "counts as durable what is not on the disk (S2)" }
         if committed > durable { return "committed beyond what is durable" }
+        if isRepeating { return "a write has two records (C15)" }
         guard !isRestart, before.adopted == adopted else { return nil }
         if durable < before.durable { return "the log shrank within an epoch (C6)" }
         if committed < before.committed { return "a committed record was lost in an epoch" }

@@ -113,30 +113,50 @@ package struct ReplicaModel: Explorable {
 
     // MARK: the start
 
-    /// The first epoch in force, with all members following and nothing under way.
+    /// The first epoch in force with all members following and nothing under way; or what
+    /// `Scope.beginsAlone` says.
     package mutating func start() -> State {
         let disks = scope.disks
         let first = SetConfiguration(
             set: scope.set, epoch: Epoch.none.next, primary: disks[0], members: disks,
             minMembers: scope.minMembers)
+        var outside = Outside(
+            configurations: [first],
+            acknowledged: Array(repeating: nil, count: scope.writes))
         var members = disks.map { Cell(disk: $0, scope: scope) }
-        var waiting: [(Int, ReplicaEvent)] = members.indices.map { ($0, .configure(first)) }
+        settle(&members, members.indices.map { ($0, .configure(first)) })
+        var messages: [UInt32] = []
+        if scope.beginsAlone {
+            let sent = members[0].step(.write(tag: 1, [draft(1)]), scope).sent
+            messages = sent.map { keep($0) }
+            outside.writes = 1
+            outside.attempts = 1
+            let second = SetConfiguration(
+                set: scope.set, epoch: first.epoch.next, primary: disks[1],
+                members: [disks[1]], minMembers: scope.minMembers)
+            precondition(second.mayFollow(first), "nothing may begin alone with so many members")
+            outside.configurations.append(second)
+            settle(&members, [(1, .configure(second))])
+        }
+        return State(
+            cells: members.map { keep($0) }, outside: outsides.number(of: outside),
+            messages: messages)
+    }
+
+    /// Everything is delivered at once, and durable.
+    private func settle(_ members: inout [Cell], _ events: [(Int, ReplicaEvent)]) {
+        var waiting = events
         var delivered: Set<ReplicationMessage> = []
         while !waiting.isEmpty {
             let (index, event) = waiting.removeFirst()
             var sent = members[index].step(event, scope).sent
-            if !members[index].pending.isEmpty {
+            while !members[index].pending.isEmpty {
                 sent += members[index].step(members[index].sync(), scope).sent
             }
             for message in sent where delivered.insert(message).inserted {
                 waiting.append((position(message.receiver), .message(message)))
             }
         }
-        let outside = Outside(
-            configurations: [first],
-            acknowledged: Array(repeating: nil, count: scope.writes))
-        return State(
-            cells: members.map { keep($0) }, outside: outsides.number(of: outside), messages: [])
     }
 
     func position(_ disk: DiskID) -> Int { Int(disk.rawValue) - 1 }
@@ -209,14 +229,14 @@ package struct ReplicaModel: Explorable {
             isSettled: isSettled)
     }
 
-    /// Whether a message that changed nothing at its receiver never will. Within an epoch a log
-    /// does not shrink and what was learned is not forgotten; a silence makes a primary forget.
+    /// Whether a message that changed nothing at its receiver never will. Within an epoch what was
+    /// learned is not forgotten, but for a primary after a silence. That a late prepare changes
+    /// nothing is what C6 claims, so those stay.
     private func isOver(_ message: ReplicationMessage, _ receiver: CellFacts) -> Bool {
         if case .stale = message.body { return message.epoch <= receiver.promised }
         if message.epoch != receiver.promised { return message.epoch < receiver.promised }
         let isIn = receiver.adopted == receiver.promised
         switch message.body {
-        case .prepare(_, let record): return isIn && record.number <= receiver.prepared
         case .beacon(_, let sent): return isIn && sent <= receiver.prepared
         case .query, .begin, .fetched: return isIn
         case .acknowledge, .state: return isIn && scope.silences == 0

@@ -22,6 +22,9 @@ package struct Scope: Sendable {
     /// With fewer members nothing is written (C5).
     package var minMembers: UInt8 = 1
     package var members = 3
+    /// It begins later: the first primary has numbered a write, and nobody has heard of it when
+    /// the masters make the second disk the only member, which serves. Counts as one change.
+    package var beginsAlone = false
 
     /// The defaults.
     package init() {}

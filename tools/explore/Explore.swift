@@ -1,7 +1,8 @@
 // explore: explores a replica set in a scope of choice, and prints what it found.
 //
 //   explore [--changes N] [--writes N] [--retries N] [--restarts N] [--silences N]
-//           [--min-members N] [--members N] [--slow-disks] [--leases] [--limit STATES]
+//           [--min-members N] [--members N] [--slow-disks] [--leases] [--alone]
+//           [--limit STATES]
 //
 // A broken invariant is printed with a shortest trace, and the exit code is 1; wrong usage is 2.
 
@@ -18,6 +19,7 @@ private func parse(_ words: [String]) -> (scope: Scope, limit: Int)? {
         switch word {
         case "--slow-disks": scope.syncsAtOnce = false
         case "--leases": scope.hasLeases = true
+        case "--alone": scope.beginsAlone = true
         default:
             guard let value = rest.popFirst().flatMap({ UInt32($0) }) else { return nil }
             switch word {
