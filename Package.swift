@@ -87,6 +87,10 @@ let package = Package(
             "Master", "ChunkServer", path: "Tests/Simulation"),
         tests("SimulationTests", "Base", "Store", "Node", "Wire", "Simulation"),
         program("simulate", "Base", "Simulation", path: "tools/simulate"),
+        module(
+            "Exploration", "Base", "Namespace", "Replication", path: "Tests/Exploration"),
+        tests("ExplorationTests", "Base", "Exploration"),
+        program("explore", "Base", "Exploration", path: "tools/explore"),
         tests("ReplicationTests", "Base", "Replication"),
         tests("NamespaceTests", "Base", "Namespace"),
         tests("PlacementTests", "Base", "Placement"),

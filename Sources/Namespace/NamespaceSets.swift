@@ -1,6 +1,6 @@
 // Servers, disks and replica sets: the configuration that chunk servers follow (C1, C10).
 
-import Base
+package import Base
 
 /// Servers of a cell, and disks of a server, as status messages bound them.
 private let serverBound = 4_096
@@ -55,13 +55,7 @@ extension Namespace {
         guard var record = setTable[configuration.set] else { return .conflict }
         let old = record.configuration
         let members = configuration.members
-        guard configuration.epoch.rawValue > 0,
-            configuration.epoch.rawValue - 1 == old.epoch.rawValue,
-            configuration.minMembers == old.minMembers, isMemberList(members),
-            members.contains(configuration.primary),
-            old.members.contains(configuration.primary),
-            members.count >= min(Int(old.minMembers), old.members.count),
-            members.count(where: { !old.members.contains($0) }) <= 1,
+        guard configuration.mayFollow(old), isMemberList(members),
             incarnations.count == members.count,
             // Nobody began it for a run that is over, or that the log does not know yet.
             zip(members, incarnations).allSatisfy({ disks[$0]?.incarnation == $1 })
@@ -71,5 +65,16 @@ extension Namespace {
         setTable.insert(record)
         endMoves(of: configuration)
         return .set(configuration)
+    }
+}
+
+extension SetConfiguration {
+    /// Whether it may come after `old`, whatever the disks are (C1, C2).
+    package func mayFollow(_ old: SetConfiguration) -> Bool {
+        epoch.rawValue > 0 && epoch.rawValue - 1 == old.epoch.rawValue && set == old.set
+            && minMembers == old.minMembers
+            && members.contains(primary) && old.members.contains(primary)
+            && members.count >= min(Int(old.minMembers), old.members.count)
+            && members.count(where: { !old.members.contains($0) }) <= 1
     }
 }

@@ -41,3 +41,12 @@ package struct Fifo<Element> {
 }
 
 extension Fifo: Sendable where Element: Sendable {}
+
+extension Fifo: Equatable where Element: Equatable {
+    package static func == (left: Self, right: Self) -> Bool {
+        left.items[left.head...] == right.items[right.head...]
+    }
+}
+extension Fifo: Hashable where Element: Hashable {
+    package func hash(into hasher: inout Hasher) { hasher.combine(items[head...]) }
+}

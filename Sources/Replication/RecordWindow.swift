@@ -7,9 +7,9 @@
 import Base
 
 /// See the head of this file.
-struct RecordWindow: Sendable {
+struct RecordWindow: Hashable, Sendable {
     /// Who asked for a write, and which write it was.
-    struct Entry: Sendable {
+    struct Entry: Hashable, Sendable {
         var record: Record
         /// Who waits for the commit.
         var tags: [UInt64] = []

@@ -31,22 +31,48 @@
 package import Base
 
 /// A replica of one set; see the head of this file.
-package struct SetReplica: Sendable {
+package struct SetReplica: Hashable, Sendable {
     /// What it is doing; see the table.
     enum Phase: Hashable, Sendable {
         case waiting, asking, starting, reconciling, serving, joining, following
         case catchingUp(target: RecordNumber)
     }
     /// One append on its way to the disk.
-    enum Appended: Sendable {
-        case record(RecordNumber)
-        case start(EpochStart)
+    struct Append: Hashable, Sendable {
+        enum What: Hashable, Sendable {
+            case record(RecordNumber)
+            case start(EpochStart)
+        }
+        /// Where the host put it, once it told.
+        var place: LogNumber?
+        var what: What
     }
     /// A damaged record that is being fetched.
-    struct Repair: Sendable {
+    struct Repair: Hashable, Sendable {
         var number: RecordNumber
         var attempts = 0
         var due = Instant.zero
+    }
+    /// A peer that waits for a load.
+    struct Fetcher: Hashable, Sendable {
+        var number: RecordNumber
+        var peer: DiskID
+    }
+    /// What was granted to a primary, and until when (C11).
+    struct OpenGrant: Hashable, Sendable {
+        var primary: DiskID
+        var until: Instant
+    }
+    /// A question about its state.
+    struct Question: Hashable, Sendable {
+        var primary: DiskID
+        var run: Incarnation
+        var after: Epoch
+    }
+    /// A gap that the primary was told about.
+    struct Complaint: Hashable, Sendable {
+        var after: RecordNumber
+        var at: Instant
     }
 
     /// The set and the disk of this replica.
@@ -79,7 +105,7 @@ package struct SetReplica: Sendable {
     package var isFull = false
 
     /// Appends in the order of the log: those with a place, then those still without.
-    var appended = Fifo<(place: LogNumber?, what: Appended)>()
+    var appended = Fifo<Append>()
     var unplaced = 0
 
     var peers: [Peer] = []
@@ -89,10 +115,10 @@ package struct SetReplica: Sendable {
     /// Numbers whose load is under way, ascending.
     var loading: [RecordNumber] = []
     /// Peers that wait for a load.
-    var fetchers: [(number: RecordNumber, peer: DiskID)] = []
+    var fetchers: [Fetcher] = []
     var repairs: [Repair] = []
     /// What it granted to primaries, and until when (C11).
-    var grants: [(primary: DiskID, until: Instant)] = []
+    var grants: [OpenGrant] = []
     /// It does not serve as the primary before: an older one's lease may last so long (C11).
     var servesFrom = Instant.zero
     /// Until then the primary keeps its lease up.
@@ -103,9 +129,9 @@ package struct SetReplica: Sendable {
     /// The last number asked for while catching up.
     var requested = RecordNumber.none
     /// The question about its state that waits for the disk.
-    var question: (primary: DiskID, run: Incarnation, after: Epoch)?
+    var question: Question?
     /// The last gap it told the primary about, and when.
-    var complained: (after: RecordNumber, at: Instant)?
+    var complained: Complaint?
 
     var now = Instant.zero
     var effects: [ReplicaEffect] = []
@@ -231,7 +257,7 @@ package struct SetReplica: Sendable {
     mutating func appendRecord(_ record: Record) {
         precondition(record.number == prepared.next, "a gap in the log of a set")
         prepared = record.number
-        appended.append((nil, .record(record.number)))
+        appended.append(Append(what: .record(record.number)))
         unplaced += 1
         effects.append(.append(record))
     }
@@ -246,7 +272,7 @@ package struct SetReplica: Sendable {
         } else if start.keepThrough < prepared, start.configuration.epoch > recordEpoch {
             truncate(to: start.keepThrough)
         }
-        appended.append((nil, .start(start)))
+        appended.append(Append(what: .start(start)))
         unplaced += 1
         effects.append(.appendEpoch(start))
     }

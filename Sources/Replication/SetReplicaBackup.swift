@@ -13,7 +13,7 @@ extension SetReplica {
         if message.epoch < promised { return send(.stale, to: message.sender) }
         resumeLearning()
         guard message.epoch == promised, phase == .joining else { return }
-        question = (message.sender, run, after)
+        question = Question(primary: message.sender, run: run, after: after)
         answerQuestion()
     }
 
@@ -88,7 +88,7 @@ extension SetReplica {
             return
         }
         guard let primary = configuration?.primary else { return }
-        complained = (prepared, now)
+        complained = Complaint(after: prepared, at: now)
         send(.missing(after: prepared), to: primary)
     }
 
@@ -131,7 +131,7 @@ extension SetReplica {
         } else if number > durable || repairs.contains(where: { $0.number == number }) {
             send(.fetched(number, .unavailable), to: peer)
         } else if fetchers.count < Limits.recordFetches {
-            fetchers.append((number, peer))
+            fetchers.append(Fetcher(number: number, peer: peer))
             load(number)
         }
     }

@@ -195,7 +195,8 @@ extension SetReplica {
 
     mutating func grant(_ primary: DiskID, from now: Instant) {
         grants.removeAll { $0.primary == primary || $0.until <= now }
-        if primary != disk { grants.append((primary, now + Limits.grant)) }
+        guard primary != disk else { return }
+        grants.append(OpenGrant(primary: primary, until: now + Limits.grant))
     }
 
     /// What it granted and still holds; an older primary that is gone longer cannot answer.

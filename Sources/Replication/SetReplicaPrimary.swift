@@ -3,7 +3,7 @@
 package import Base
 
 /// What the primary knows of another member, or of its learner, in the epoch it promised.
-struct Peer: Sendable {
+struct Peer: Hashable, Sendable {
     let disk: DiskID
     /// It is being filled and is no member (C9).
     var isLearner = false

@@ -1,0 +1,60 @@
+// explore: explores a replica set in a scope of choice, and prints what it found.
+//
+//   explore [--changes N] [--writes N] [--retries N] [--restarts N] [--silences N]
+//           [--min-members N] [--members N] [--slow-disks] [--leases] [--alone]
+//           [--limit STATES]
+//
+// A broken invariant is printed with a shortest trace, and the exit code is 1; wrong usage is 2.
+
+import Base
+import Exploration
+@preconcurrency import Glibc
+
+/// What the command line asks for; nil if it makes no sense.
+private func parse(_ words: [String]) -> (scope: Scope, limit: Int)? {
+    var scope = Scope()
+    var limit = Int.max
+    var rest = words[...]
+    while let word = rest.popFirst() {
+        switch word {
+        case "--slow-disks": scope.syncsAtOnce = false
+        case "--leases": scope.hasLeases = true
+        case "--alone": scope.beginsAlone = true
+        default:
+            guard let value = rest.popFirst().flatMap({ UInt32($0) }) else { return nil }
+            switch word {
+            case "--changes": scope.changes = Int(value)
+            case "--writes" where (1...7).contains(value): scope.writes = Int(value)
+            case "--retries": scope.retries = Int(value)
+            case "--restarts": scope.restarts = Int(value)
+            case "--silences": scope.silences = Int(value)
+            case "--min-members": scope.minMembers = UInt8(clamping: value)
+            case "--members" where (1...Limits.members).contains(Int(value)):
+                scope.members = Int(value)
+            case "--limit": limit = Int(value)
+            default: return nil
+            }
+        }
+    }
+    return (scope, limit)
+}
+
+@main
+enum Program {
+    static func main() {
+        setvbuf(stdout, nil, _IOLBF, 0)
+        guard let (scope, limit) = parse(Array(CommandLine.arguments.dropFirst())) else {
+            print("usage: explore [--changes N] [--writes N] …; see the head of its source")
+            exit(2)
+        }
+        let clock = ContinuousClock()
+        let start = clock.now
+        var explorer = Explorer(ReplicaModel(scope))
+        let findings = explorer.run(limit: limit) { level in
+            print("depth \(level.depth): \(level.states) states, \(clock.now - start)")
+        }
+        print(explorer.model.size)
+        print(findings.text)
+        exit(findings.fault == nil ? 0 : 1)
+    }
+}
