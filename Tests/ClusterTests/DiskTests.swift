@@ -50,7 +50,8 @@ import Testing
             #expect(rename(disk + "/gone", disk + "/segments") == 0)
             try cell.kill("chunkserver-1")
             try cell.up()
-            try eventually("all is well", limit: 60) {
+            // Sets that have no copy there wait for the repair delay.
+            try eventually("all is well", limit: 120) {
                 try cell.attempt(["health"]).status == 0
             }
             #expect(try state("chunkserver-1/2", cell).contains(" up "))
