@@ -169,7 +169,8 @@ extension ChunkServerCore {
         let report = ServerReport(
             server: configuration.server, name: configuration.name, rack: configuration.rack,
             address: configuration.address, disks: [diskReport],
-            sets: changed.map(\.report), dropped: open.dropped, cut: open.cut)
+            sets: changed.map(\.report), dropped: open.dropped, cut: open.cut,
+            fences: fences.version)
         effects.append(.send(.master(leader.target), report.frame(request: number)))
         leader.begin(open, now: now)
     }
@@ -186,16 +187,17 @@ extension ChunkServerCore {
                 LearnerReport(
                     disk: $0.disk, durable: $0.durable, isCounted: $0.isCounted,
                     isReady: $0.isReady)
-            }, silent: replica.silent)
+            }, silent: replica.silent, slow: replica.slow)
     }
 
     private var diskReport: DiskReport {
         mutating get {
             let usage = store.usage
+            load.sample(waiting: waiters.count, now)
             return DiskReport(
                 disk: disk, incarnation: incarnation, capacity: capacity, used: store.used,
                 stored: usage.stored, logical: usage.logical, recentBytes: recent.rate(now: now),
-                hasFailed: phase == .failed,
+                queue: load.waiting, flushTime: load.flushTime, hasFailed: phase == .failed,
                 scrub: ScrubReport(
                     progress: store.scrubProgress, damaged: store.damaged,
                     bytesPerSecond: store.scrubRate))
@@ -216,7 +218,9 @@ extension ChunkServerCore {
             for (index, said) in report.sets { sets[index].reported = said }
             if report.sets.count == Limits.reportedSets { leader.isUrgent = true }
         }
-        for view in orders.configurations { configure(view, isAnswer: isAnswer) }
+        if install(orders.fences) {
+            for view in orders.configurations { configure(view, isAnswer: isAnswer) }
+        }
         for drop in orders.drops { carryOut(drop) }
         for cut in orders.cuts { carryOut(cut) }
         for fill in orders.fills { carryOut(fill) }

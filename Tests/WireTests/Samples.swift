@@ -125,7 +125,8 @@ struct Samples {
     mutating func disk() -> DiskReport {
         DiskReport(
             disk: name(), incarnation: name(), capacity: number(), used: number(),
-            stored: number(), logical: number(), recentBytes: number(), hasFailed: flag(),
+            stored: number(), logical: number(), recentBytes: number(), queue: number(),
+            flushTime: number(), hasFailed: flag(),
             scrub: scrub())
     }
 }
