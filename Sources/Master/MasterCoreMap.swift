@@ -41,7 +41,8 @@ extension MasterCore {
         let bytes = lacking.reduce(UInt64(0)) { sum, state in
             let copy = replica(state.id, state.record.configuration.primary)
             let missing = configuration.goal - state.record.configuration.members.count
-            return sum + (copy?.stored ?? 0) * UInt64(max(0, missing))
+            let bytes = (copy?.stored ?? 0) * UInt64(max(0, missing))
+            return sum + bytes - min(bytes, filledBytes(state))
         }
         return CellOperations(
             draining: namespace.drainingServers, rebalance: namespace.lastRebalance,
