@@ -66,6 +66,16 @@ package enum Limits {
     package static let leaseBeacon = Interval.milliseconds(250)
     /// A member that owes its primary an answer for so long is said to be silent (C7).
     package static let memberSilence = Interval.seconds(1)
+    /// A member that takes longer than this until a record is on its disk delays writes (C21).
+    package static let slowAnswer = Interval.seconds(1)
+    /// The slowest answer is looked for in windows of this length.
+    package static let slowWindow = Interval.milliseconds(1_500)
+    /// So many slow windows in a row make a disk gray.
+    package static let slowWindows = 3
+    /// A gray disk gets nothing new for so long; twice as long when it was gray before, up to so
+    /// many times.
+    package static let grayPause = Interval.seconds(60)
+    package static let grayDoublings = 6
     /// Records of one set that are loaded, fetched or repaired at once.
     package static let recordLoads = 16
     /// Peers' requests for records of one set that wait for the disk.
@@ -165,6 +175,22 @@ package enum Limits {
     package static let repairDelay = Interval.seconds(60)
     /// Learners that one disk feeds or is, at a time (C19).
     package static let fillsPerDisk = 2
+    /// Bytes that a disk copies to learners in a second: at first, at least, at most (C19).
+    package static let copyRateFirst: UInt64 = 32 << 20
+    package static let copyRateLeast: UInt64 = 2 << 20
+    package static let copyRateMost: UInt64 = 1 << 30
+    /// While a disk copies, the 99th percentile of its clients' requests may be so many times what
+    /// it is otherwise, or what it is on a disk that is quick, whichever is more.
+    package static let copySlowdown: Int64 = 2
+    package static let quickRequest = Interval.milliseconds(1)
+    /// It is looked at this often.
+    package static let copyWindow = Interval.milliseconds(500)
+    /// What a disk has of a set that it left by a failure is emptied after this (C14): 24 hours.
+    package static let trashTime = Interval.seconds(86_400)
+    /// Sooner on a disk that is fuller than this, in percent.
+    package static let trashPressure = 80
+    /// Expired sessions that are kept from writing (C16); the oldest are forgotten first.
+    package static let fences = 4_096
     /// Moves of one plan.
     package static let rebalanceMoves = 1_024
     /// Sets in one page of the map of the cell.

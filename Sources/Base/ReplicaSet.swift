@@ -47,6 +47,19 @@ package struct SetConfiguration: Hashable, Sendable {
     }
 }
 
+/// A member that delays the writes of a set (C21), as its primary sees it.
+package struct SlowMember: Hashable, Sendable {
+    package var disk: DiskID
+    /// Windows in a row in which an answer took longer than `Limits.slowAnswer`.
+    package var windows: UInt8
+
+    /// Both fields at once.
+    package init(disk: DiskID, windows: UInt8) {
+        self.disk = disk
+        self.windows = windows
+    }
+}
+
 /// How to reach a process.
 package struct PeerAddress: Hashable, Sendable {
     /// `host:port`; empty where it listens on a Unix socket only.

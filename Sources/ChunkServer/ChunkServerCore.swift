@@ -91,6 +91,11 @@ package struct ChunkServerCore: NodeCore {
     var leader: LeaderContact
     /// Bytes written and read in this second and in the one before.
     var recent = RecentBytes()
+    var load = DiskLoad()
+    var throttle = CopyThrottle()
+    /// Sets with a learner that waits for the throttle.
+    var starving: [Int] = []
+    var fences = Fences()
     var copies = CopyScrub()
     /// Blocks that are written anew when their right content has come, the oldest first.
     var rewrites: [Rewrite] = []
@@ -120,6 +125,8 @@ package struct ChunkServerCore: NodeCore {
         for event in events where phase != .failed { take(event) }
         if phase == .serving {
             wakeSets()
+            goOnCopying()
+            logFences()
             drainQueues()
             apply(store.scrub(now: now, wall: time.wall))
             compareCopies(time.wall)
@@ -136,6 +143,7 @@ package struct ChunkServerCore: NodeCore {
         var first = store.wakeTime
         guard phase == .serving else { return first }
         first = min(first, leader.nextReport, store.scrubTime(now))
+        if !starving.isEmpty { first = min(first, throttle.refillTime) }
         for index in sets.indices {
             if let deadline = sets[index].deadline { first = min(first, deadline) }
         }
@@ -218,7 +226,9 @@ struct Asker: Hashable, Sendable {
 /// What goes on when a replica or the disk has answered.
 enum Waiter: Sendable {
     /// A client's write waits for its commit.
-    case write(Asker, set: Int)
+    case write(Asker, set: Int, since: Instant)
+    /// The end of a session's writes was logged.
+    case fence
     /// A trim was logged; reads and the leader may wait for it.
     case trim(CutOrder, set: Int)
     /// A drop by the masters' order.

@@ -27,6 +27,8 @@ struct ReadUnderWay: Sendable {
     var epoch: Epoch?
     /// Every record up to this takes part.
     var through: RecordNumber
+    /// When it went to the disk.
+    var since: Instant
 }
 
 extension ChunkServerCore {
@@ -82,7 +84,7 @@ extension ChunkServerCore {
                 return readDisk(
                     ReadUnderWay(
                         asker: asker, request: request, set: index, epoch: epoch,
-                        through: committed))
+                        through: committed, since: now))
             }
             guard request.backupFrom != nil, sets[index].isLeaseLost else {
                 return awaitLease(asker, request, index)
@@ -99,7 +101,8 @@ extension ChunkServerCore {
         if lacksCut { return refuse(asker, .notPrimary, index) }
         readDisk(
             ReadUnderWay(
-                asker: asker, request: request, set: index, epoch: nil, through: committed))
+                asker: asker, request: request, set: index, epoch: nil, through: committed,
+                since: now))
     }
 
     /// Reads that wait for the lease of their set's primary: on, or away if it took too long.
@@ -192,6 +195,7 @@ extension ChunkServerCore {
             if !fits { break }
         }
         recent.add(size, now: now)
+        throttle.note(now - read.since)
         let epoch = sets[read.set].replica.promised
         guard answered > 0 else { return refuse(read.asker, .damaged, read.set) }
         var rest = pieces[...]

@@ -170,7 +170,7 @@ extension ChunkServerCore {
             server: configuration.server, name: configuration.name, rack: configuration.rack,
             address: configuration.address, disks: [diskReport],
             sets: changed.map(\.report), dropped: open.dropped, cut: open.cut,
-            connections: surroundings.connections)
+            connections: surroundings.connections, fences: fences.version)
         effects.append(.send(.master(leader.target), report.frame(request: number)))
         leader.begin(open, now: now)
     }
@@ -187,7 +187,7 @@ extension ChunkServerCore {
                 LearnerReport(
                     disk: $0.disk, durable: $0.durable, isCounted: $0.isCounted,
                     isReady: $0.isReady)
-            }, silent: replica.silent)
+            }, silent: replica.silent, slow: replica.slow)
     }
 
     private var diskReport: DiskReport {
@@ -195,10 +195,11 @@ extension ChunkServerCore {
             let usage = store.usage
             var space = surroundings.space
             space.spare = store.spare
+            load.sample(waiting: waiters.count, now)
             return DiskReport(
                 disk: disk, incarnation: incarnation, capacity: capacity, used: store.used,
                 stored: usage.stored, logical: usage.logical, recentBytes: recent.rate(now: now),
-                hasFailed: phase == .failed,
+                queue: load.waiting, flushTime: load.flushTime, hasFailed: phase == .failed,
                 scrub: ScrubReport(
                     progress: store.scrubProgress, damaged: store.damaged,
                     bytesPerSecond: store.scrubRate), space: space)
@@ -219,7 +220,9 @@ extension ChunkServerCore {
             for (index, said) in report.sets { sets[index].reported = said }
             if report.sets.count == Limits.reportedSets { leader.isUrgent = true }
         }
-        for view in orders.configurations { configure(view, isAnswer: isAnswer) }
+        if install(orders.fences) {
+            for view in orders.configurations { configure(view, isAnswer: isAnswer) }
+        }
         for drop in orders.drops { carryOut(drop) }
         for cut in orders.cuts { carryOut(cut) }
         for fill in orders.fills { carryOut(fill) }

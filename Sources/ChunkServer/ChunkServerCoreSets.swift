@@ -42,9 +42,10 @@ struct HostedSet: Sendable {
     /// Steps the replica where it is: a copy of it for each question costs as much as the step.
     /// `isNews`: the leader wants to hear of it at once.
     mutating func step(
-        _ event: ReplicaEvent, isFull: Bool, now: Instant
+        _ event: ReplicaEvent, isFull: Bool, copyBudget: Int, now: Instant
     ) -> (effects: [ReplicaEffect], isNews: Bool) {
         replica.isFull = isFull
+        replica.copyBudget = copyBudget
         let before = Standing(replica)
         let effects = replica.step(event, now: now)
         deadline = replica.deadline
@@ -117,10 +118,18 @@ extension ChunkServerCore {
     /// Steps a replica and carries out what it wants.
     mutating func step(_ index: Int, _ event: ReplicaEvent) {
         let isFull = !store.hasRoom(forData: Limits.framePayload)
-        let (wanted, isNews) = sets[index].step(event, isFull: isFull, now: now)
+        throttle.turn(now)
+        let wasServing = sets[index].replica.isServing
+        let (wanted, isNews) = sets[index].step(
+            event, isFull: isFull, copyBudget: throttle.budget, now: now)
+        throttle.spend(throttle.budget - sets[index].replica.copyBudget)
+        if sets[index].replica.wantsCopyBudget, !starving.contains(index) {
+            starving.append(index)
+        }
         for effect in wanted { carryOut(effect, index) }
         charge(index)
         if isNews { leader.isUrgent = true }
+        if !wasServing, sets[index].replica.isServing { fences.due.append(index) }
         if !sets[index].waiting.isEmpty { drainable.append(index) }
         wakeReads(index)
     }
@@ -158,6 +167,7 @@ extension ChunkServerCore {
 
     mutating func placed(_ index: Int, at place: LogNumber) {
         sets[index].replica.placed(at: place)
+        load.appended(at: place, now)
         guard !unsynced.contains(index) else { return }
         unsynced.append(index)
         unsynced.sort()
@@ -165,6 +175,7 @@ extension ChunkServerCore {
 
     /// Tells the replicas what is durable now.
     mutating func becomeDurable(through place: LogNumber) {
+        load.durable(through: place, now)
         let waiting = unsynced
         unsynced = []
         for index in waiting {
@@ -174,6 +185,16 @@ extension ChunkServerCore {
             }
         }
         unsynced.sort()
+    }
+
+    /// Steps the replicas whose learners may be sent more.
+    mutating func goOnCopying() {
+        guard !starving.isEmpty else { return }
+        throttle.turn(now)
+        guard throttle.budget > 0 else { return }
+        let waiting = starving
+        starving = []
+        for index in waiting { step(index, .tick) }
     }
 
     /// Steps the replicas whose time has come.

@@ -7,6 +7,7 @@
 //     (DESIGN 3.3, Size); each truncation of a chunk is logged once.
 //  2. No space is told before a number is given (C20).
 //  3. A write whose number was committed before is answered with it, never logged again (C15).
+//  4. Nothing of a fenced session gets a number (C16).
 
 import Base
 import Node
@@ -57,6 +58,7 @@ extension ChunkServerCore {
 
     /// Why the primary of a set would not take the request; nil if it may wait for its turn.
     func refusal(_ context: ChunkContext, _ index: Int) -> ChunkStatus? {
+        if fences.contains(context.session) { return .fenced }
         let promised = sets[index].replica.promised
         if context.epoch < promised { return .staleEpoch }
         // The masters' order is still on its way here.
@@ -95,6 +97,7 @@ extension ChunkServerCore {
         let context = request.context
         let set = context.set
         let chunk = request.extents[0].chunk
+        guard !isFenced(context.session, index) else { return .fenced }
         guard context.truncation >= truncation(of: chunk, index) else { return .outdated }
         var drafts: [RecordDraft] = []
         var known = RecordNumber.none
@@ -125,7 +128,7 @@ extension ChunkServerCore {
             return .noSpace
         }
         logCuts(context, chunk, index)
-        let tag = newTag(.write(write.asker, set: index))
+        let tag = newTag(.write(write.asker, set: index, since: now))
         step(index, .write(tag: tag, drafts))
         return nil
     }
@@ -133,7 +136,8 @@ extension ChunkServerCore {
     /// The end of a record that this core gave to a replica.
     mutating func finishWrite(_ tag: UInt64, _ outcome: WriteOutcome) {
         switch waiters.removeValue(forKey: tag) {
-        case .write(let asker, let index):
+        case .write(let asker, let index, let since):
+            throttle.note(now - since)
             let epoch = sets[index].replica.promised
             switch outcome {
             case .committed(let number):

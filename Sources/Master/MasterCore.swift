@@ -42,13 +42,18 @@ package struct MasterConfiguration: Sendable {
     package var seed: UInt64
     /// A set gets another member when it lacked one for so long (C19).
     package var repairDelay: Interval
+    /// What a disk has of a set that it left by a failure is emptied after this (C14).
+    package var trashTime: Interval
+    /// A disk that delays writes gets nothing new for so long (C21).
+    package var grayPause: Interval
 
     /// Segments of production size and a root directory of root, unless given.
     package init(
         cell: CellID, id: MasterID, masters: [MasterAddress], goal: Int, disk: DiskID,
         seed: UInt64, segmentSize: Int = Limits.segment, rootMode: UInt16 = 0o755,
         rootUser: UInt32 = 0, rootGroup: UInt32 = 0,
-        repairDelay: Interval = Limits.repairDelay
+        repairDelay: Interval = Limits.repairDelay, trashTime: Interval = Limits.trashTime,
+        grayPause: Interval = Limits.grayPause
     ) {
         precondition((1...Limits.members).contains(goal), "goal out of range")
         self.cell = cell
@@ -62,6 +67,8 @@ package struct MasterConfiguration: Sendable {
         self.rootGroup = rootGroup
         self.seed = seed
         self.repairDelay = repairDelay
+        self.trashTime = trashTime
+        self.grayPause = grayPause
     }
 }
 

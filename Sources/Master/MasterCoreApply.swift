@@ -78,6 +78,7 @@ extension MasterCore {
             if case .client(let session, _, _, .closeSession) = action {
                 lead?.files.end(session)
             }
+            oweFences()
             reply(reply(for: outcome), to: address)
         case .register(let server):
             lead?.lastRegistration = time.now

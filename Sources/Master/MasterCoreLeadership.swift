@@ -102,6 +102,7 @@ struct Leadership: Sendable {
     var sets: SetTable
     /// Disks that are down, and since when.
     var downSince: [DiskID: Instant] = [:]
+    var gray: [GrayDisk] = []
     var pace = CopyPace()
     /// As of the last round.
     var shares = FileSystemShares()

@@ -98,7 +98,9 @@ extension MasterCore {
             return ClusterView.Disk(
                 id: record.id, server: record.server,
                 capacity: report?.capacity ?? record.capacity, used: report?.used ?? 0,
-                recentBytes: report?.recentBytes ?? 0, hasFailed: !isUp(record))
+                recentBytes: report?.recentBytes ?? 0, queue: report?.queue ?? 0,
+                flushTime: report?.flushTime ?? 0, isGray: isGray(record.id),
+                hasFailed: !isUp(record))
         }
         let view = ClusterView(servers: servers, disks: disks, sets: [])
         let sets = lead.sets.choices(in: view).map { openSet($0.record.configuration) }

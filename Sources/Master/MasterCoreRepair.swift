@@ -149,7 +149,9 @@ extension MasterCore {
     /// The primary fills a disk already.
     private mutating func follow(_ learner: LearnerReport, _ state: SetState) {
         let current = state.record.configuration
-        let isWanted = state.task.map { $0.to == nil || $0.to == learner.disk } ?? false
+        let isWanted =
+            !isDelayedBy(learner.disk, current)
+            && state.task.map { $0.to == nil || $0.to == learner.disk } ?? false
         guard isWanted, isUsable(learner.disk) else {
             lead?.sets.update(state.id) { $0.fill = nil }
             // Writes wait for it, and only a new epoch ends that (C9).
@@ -167,6 +169,11 @@ extension MasterCore {
         }
         let stay = current.members.filter { $0 != state.task?.from }
         propose((stay + [learner.disk]).sorted(), for: state.record)
+    }
+
+    /// A learner that counts makes every write wait for it (C21).
+    private func isDelayedBy(_ learner: DiskID, _ configuration: SetConfiguration) -> Bool {
+        isGray(learner) && slowMembers(of: configuration).contains { $0.disk == learner }
     }
 
     private func isUsable(_ disk: DiskID) -> Bool {
@@ -262,7 +269,7 @@ extension MasterCore {
         let all = UInt128(max(1, primary.prepared.rawValue))
         return UInt8(min(100, UInt128(learner.durable.rawValue) * 100 / all))
     }
-    /// The same in stored bytes.
+    /// Of the bytes of a set, how many its learner has.
     func filledBytes(_ state: SetState) -> UInt64 {
         guard let learner = learner(of: state),
             let primary = replica(state.id, state.record.configuration.primary)
@@ -292,9 +299,9 @@ extension MasterCore {
     }
 
     /// Copies on a server that no set needs: the log has the set's epoch without the disk, and
-    /// every member serves it (C14, S6).
+    /// every member serves it (C14, S6). One that left by a failure stays in the trash for a while.
     func discardOrders(for server: ServerID) -> [SetConfiguration] {
-        let disks = lead?.server(server)?.disks.map(\.disk) ?? []
+        let disks = lead?.server(server)?.disks ?? []
         var orders: [SetConfiguration] = []
         for state in lead?.sets.states ?? [] where orders.count < Limits.reportedSets {
             let current = state.record.configuration
@@ -302,14 +309,23 @@ extension MasterCore {
                 !state.isWaiting, !state.isFrozen, !state.isChanging,
                 !current.members.contains(where: { replica(state.id, $0)?.hasRot == true })
             else { continue }
+            let left = state.record.memberLeft
+            let isInTrash = left > .zero && time.wall - left < configuration.trashTime
             let isInTheWay = disks.contains { disk in
-                guard !current.members.contains(disk), state.fill != disk,
-                    learner(of: state)?.disk != disk, let copy = replica(state.id, disk)
+                let id = disk.disk
+                guard !current.members.contains(id), state.fill != id,
+                    learner(of: state)?.disk != id, let copy = replica(state.id, id)
                 else { return false }
                 return copy.epoch < current.epoch && (copy.stored > 0 || copy.prepared > .none)
+                    && (!isInTrash || isCrowded(disk))
             }
             if isInTheWay { orders.append(current) }
         }
         return orders
+    }
+
+    /// Its trash is better emptied.
+    private func isCrowded(_ disk: DiskReport) -> Bool {
+        UInt128(disk.used) * 100 > UInt128(disk.capacity) * UInt128(Limits.trashPressure)
     }
 }

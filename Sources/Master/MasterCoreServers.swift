@@ -33,6 +33,8 @@ struct ServerState: Sendable {
     var isRegistering = false
     /// The log refused its disks; it stays down.
     var isRefused = false
+    /// The version of the fence list that it said it keeps to (C16).
+    var fences: UInt64 = 0
     /// The request number of its report without an answer; 0: none.
     var report: UInt64 = 0
     /// When it was asked for all its sets.
@@ -131,7 +133,10 @@ extension MasterCore {
         for set in report.sets { note(set, report) }
         confirm(report)
         lead?.isDirty = true
-        lead?.update(server) { $0.report = frame.request }
+        lead?.update(server) { state in
+            state.report = frame.request
+            state.fences = report.fences
+        }
         lead?.owe(server)
     }
 
@@ -244,6 +249,14 @@ extension MasterCore {
 
     // MARK: Orders
 
+    /// Sessions expired: every server hears of it at once (C16).
+    mutating func oweFences() {
+        let version = namespace.fenceVersion
+        for server in lead?.servers ?? [] where server.isUp && server.fences != version {
+            lead?.owe(server.id)
+        }
+    }
+
     mutating func sendOrders() {
         guard let due = lead?.ordersDue, !due.isEmpty else { return }
         lead?.ordersDue = []
@@ -286,6 +299,10 @@ extension MasterCore {
         orders.fills = fillOrders(for: server)
         orders.discards = discardOrders(for: server)
         orders.scrub = namespace.scrubOrder(of: server)
+        let version = namespace.fenceVersion
+        let isNews = lead?.server(server)?.fences != version
+        orders.fences = FenceList(
+            version: version, sessions: isNews ? namespace.fencedSessions : nil)
         return orders
     }
 

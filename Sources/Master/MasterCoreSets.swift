@@ -2,8 +2,8 @@
 //
 //   a set                                                    the leader
 //   a member restarted, all are up and reported since        proposes the next epoch (C1, C10)
-//   a member is down, or silent for its primary, and         proposes one without it (C7)
-//   enough others are up
+//   a member is down, or silent for its primary, or gray     proposes one without it (C7, C21)
+//   and slow, and enough others are up
 //   it lacks members                                         has one filled (MasterCoreRepair)
 //   its learner is ready                                     proposes an epoch with it (C9)
 //   its members disagree with the log upwards                leaves it alone (frozen)
@@ -98,6 +98,7 @@ extension MasterCore {
         lead?.isDirty = false
         watchServers()
         watchDisks()
+        watchDelays()
         for index in lead?.sets.states.indices ?? 0..<0 { look(at: index) }
         refreshView()
         repairSets()
@@ -151,7 +152,8 @@ extension MasterCore {
     private func membersLeft(of configuration: SetConfiguration) -> [DiskID]? {
         let primary = replica(configuration.set, configuration.primary)
         let silent = primary?.epoch == configuration.epoch ? primary?.silent ?? [] : []
-        let left = configuration.members.filter { !isGone($0) && !silent.contains($0) }
+        let there = configuration.members.filter { !isGone($0) && !silent.contains($0) }
+        let left = withoutGray(there, of: configuration)
         guard left.count < configuration.members.count,
             left.count >= Int(configuration.minMembers)
         else { return nil }

@@ -202,6 +202,9 @@ package struct SetRecord: Hashable, Sendable, Keyed {
     package var chunks: UInt32
     /// The highest record that a file's size was announced with; see `SetView`.
     package var number = RecordNumber.none
+    /// When a member last left without another in its place: what it has may be needed (C14).
+    /// Zero: none ever did.
+    package var memberLeft = Timestamp.zero
 
     var key: SetID { configuration.set }
 }

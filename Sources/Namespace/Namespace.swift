@@ -39,6 +39,10 @@ package struct Namespace: Sendable {
     var sessions = OrderedTable<Session>()
     var nonces = OrderedTable<SessionNonce>()
     var lastSession: UInt64 = 0
+    /// Those that expired, the latest last; at most `Limits.fences` (C16).
+    var fences: [SessionID] = []
+    /// How many ever did.
+    var lastFence: UInt64 = 0
     var orphans = OrderedTable<Orphan>()
     var holdings = OrderedTable<Holding>()
 

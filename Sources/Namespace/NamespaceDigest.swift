@@ -111,6 +111,7 @@ extension Namespace {
                 $0.write(set.isFull)
                 $0.write(set.chunks)
                 $0.write(set.number)
+                $0.write(set.memberLeft)
             }
         }
         sum.add {
@@ -123,6 +124,8 @@ extension Namespace {
                 own.order.encode(into: &writer)
             }
             $0.write(lastScrub)
+            $0.writeList(fences) { $0.write($1) }
+            $0.write(lastFence)
         }
         for loose in loose {
             sum.add {

@@ -4,7 +4,7 @@
 //   (none)    openSession(nonce)                  live      a new id, a full term
 //   live      openSession(its nonce)              live      the same id
 //   live      renewSession, begin                 live      a full term from now
-//   live      tick at or after the deadline       (none)    its orphans are released
+//   live      tick at or after the deadline       (none)    its orphans are released; fenced (C16)
 //   live      closeSession                        (none)    its orphans are released
 //   (none)    client change                       (none)    sessionDead, nothing is executed
 
@@ -73,8 +73,19 @@ extension Namespace {
 
     mutating func expireSessions() {
         let expired = sessions.lazy.filter { [time] in $0.deadline <= time }.map(\.id)
-        for id in Array(expired) { endSession(id) }
+        for id in Array(expired) {
+            endSession(id)
+            // It may not know yet; one that closed has nothing more to write.
+            lastFence += 1
+            fences.append(id)
+        }
+        fences.removeFirst(max(0, fences.count - Limits.fences))
     }
+
+    /// Sessions that expired, of all that ever did the last ones.
+    package var fencedSessions: [SessionID] { fences }
+    /// How many sessions ever expired.
+    package var fenceVersion: UInt64 { lastFence }
 
     mutating func endSession(_ id: SessionID) {
         guard let session = sessions.remove(id) else { return }

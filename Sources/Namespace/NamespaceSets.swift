@@ -60,6 +60,8 @@ extension Namespace {
             // Nobody began it for a run that is over, or that the log does not know yet.
             zip(members, incarnations).allSatisfy({ disks[$0]?.incarnation == $1 })
         else { return .conflict }
+        // A copy that was moved has nothing that the one in its place lacks.
+        if members.count < old.members.count { record.memberLeft = time }
         record.configuration = configuration
         record.incarnations = incarnations
         setTable.insert(record)

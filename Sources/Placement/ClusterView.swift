@@ -44,13 +44,18 @@ package struct ClusterView: Hashable, Sendable {
         package var recentBytes: UInt64
         /// Requests that wait there.
         package var queue: UInt32
+        /// How long it takes until something is durable there, in microseconds, averaged.
+        package var flushTime: UInt32
+        /// It delayed writes too long, lately (C21).
+        package var isGray: Bool
         /// A write or flush failed there (S4).
         package var hasFailed: Bool
 
         /// All fields at once.
         package init(
             id: DiskID, server: ServerID, capacity: UInt64, used: UInt64,
-            recentBytes: UInt64 = 0, queue: UInt32 = 0, hasFailed: Bool = false
+            recentBytes: UInt64 = 0, queue: UInt32 = 0, flushTime: UInt32 = 0,
+            isGray: Bool = false, hasFailed: Bool = false
         ) {
             self.id = id
             self.server = server
@@ -58,6 +63,8 @@ package struct ClusterView: Hashable, Sendable {
             self.used = used
             self.recentBytes = recentBytes
             self.queue = queue
+            self.flushTime = flushTime
+            self.isGray = isGray
             self.hasFailed = hasFailed
         }
         /// Bytes that are free.
@@ -70,8 +77,11 @@ package struct ClusterView: Hashable, Sendable {
         /// Loads in steps of twice as much, so that noise decides nothing.
         package var loadClass: Int {
             let bytes = UInt64.bitWidth - (recentBytes >> 20).leadingZeroBitCount
-            return max(bytes, UInt32.bitWidth - (queue >> 2).leadingZeroBitCount)
+            let waiting = UInt32.bitWidth - (queue >> 2).leadingZeroBitCount
+            return max(bytes, waiting, delayClass)
         }
+        /// Of the flush time, in the same steps; 0 below a millisecond.
+        package var delayClass: Int { UInt32.bitWidth - (flushTime >> 10).leadingZeroBitCount }
     }
 
     /// A set that takes new chunks.
@@ -100,16 +110,24 @@ package struct ClusterView: Hashable, Sendable {
     package let servers: [Server]
     package let disks: [Disk]
     package let sets: [OpenSet]
+    /// A disk whose delay is of a higher class is much slower than most.
+    package let slowestUsual: Int
 
     /// Tables in any order, each id once.
     package init(servers: [Server], disks: [Disk], sets: [OpenSet]) {
         self.servers = servers.sorted { $0.id < $1.id }
         self.disks = disks.sorted { $0.id < $1.id }
         self.sets = sets.sorted { $0.set < $1.set }
+        let delays = disks.lazy.filter { !$0.hasFailed }.map(\.delayClass).sorted()
+        let middle = delays.isEmpty ? 0 : delays[(delays.count - 1) / 2]
+        slowestUsual = max(middle, Self.quickClass) + 2
         precondition(Self.isStrict(self.servers, \.id), "a server is in the view once")
         precondition(Self.isStrict(self.disks, \.id), "a disk is in the view once")
         precondition(Self.isStrict(self.sets, \.set), "a set is in the view once")
     }
+
+    /// Of disks that nobody calls slow: up to 8 ms.
+    private static let quickClass = 3
 
     private static func isStrict<Item, Key: Comparable>(
         _ items: [Item], _ key: (Item) -> Key
@@ -139,6 +157,7 @@ package struct ClusterView: Hashable, Sendable {
         case unknown = "is not known"
         case serverIsDown = "is on a server that is down"
         case hasFailed = "has failed"
+        case isGray = "was too slow lately"
         case isDraining = "is on a server that is drained"
         /// Over 95 %: the rest is for deletes, epochs and repairs (C20).
         case isFull = "is full"
@@ -153,6 +172,7 @@ package struct ClusterView: Hashable, Sendable {
     func obstacle(_ disk: Disk, _ server: Server) -> Obstacle? {
         if !server.isUp { return .serverIsDown }
         if disk.hasFailed { return .hasFailed }
+        if disk.isGray { return .isGray }
         if server.isDraining { return .isDraining }
         let bound = UInt128(disk.capacity) * UInt128(100 - Limits.reservePercent)
         return UInt128(disk.used) * 100 > bound || disk.free == 0 ? .isFull : nil

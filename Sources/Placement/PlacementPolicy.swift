@@ -2,10 +2,11 @@
 // taking the best, without everybody taking the same one between two reports.
 //
 // Invariants:
-//  1. Nothing is placed on a disk with an obstacle: down, failed, or over 95 % full.
+//  1. Nothing is placed on a disk with an obstacle: down, failed, gray, or over 95 % full.
 //  2. No disk is twice in a set. Two members share a server (disks of one process) only where the
 //     cell has no other server, or where there would be fewer than min(goal, 2) members without
 //     it; they share a host or a rack only where no usable disk of another one is left.
+//  3. A disk that is much slower than most gets something only where the others can't take it.
 
 package import Base
 
@@ -85,7 +86,9 @@ package enum PlacementPolicy {
         {
             return nil
         }
-        let indices = left.indices.filter { separations[$0] == best }
+        let apart = left.indices.filter { separations[$0] == best }
+        let quick = apart.filter { left[$0].disk.delayClass <= view.slowestUsual }
+        let indices = quick.isEmpty ? apart : quick
         let first = draw(left, indices, &random)
         let second = draw(left, indices, &random)
         let costs = [first, second].map { index in
@@ -173,14 +176,16 @@ package enum PlacementPolicy {
         // A few draws are enough where most sets are well: no look at thousands of them.
         for _ in 0..<8 where found.count < 2 {
             let set = view.sets[random.below(view.sets.count)]
-            if set.members.count >= goal, let reason = assess(set, goal, view) {
+            if set.members.count >= goal, let reason = assess(set, goal, view), !reason.isSlow {
                 found.append(reason)
             }
         }
         if found.isEmpty {
             let usable = view.sets.compactMap { assess($0, goal, view) }
             let most = usable.map { min($0.members, goal) }.max() ?? 0
-            let largest = usable.filter { $0.members >= most }
+            let whole = usable.filter { $0.members >= most }
+            let quick = whole.filter { !$0.isSlow }
+            let largest = quick.isEmpty ? whole : quick
             guard !largest.isEmpty else { return nil }
             found = (0..<2).map { _ in largest[random.below(largest.count)] }
         }
@@ -207,6 +212,7 @@ package enum PlacementPolicy {
             else { return nil }
             reason.usedPercent = max(reason.usedPercent, disk.usedPercent)
             reason.loadClass = max(reason.loadClass, disk.loadClass)
+            if disk.delayClass > view.slowestUsual { reason.isSlow = true }
         }
         return reason
     }

@@ -76,6 +76,8 @@ package struct SetReason: Hashable, Sendable, CustomStringConvertible {
     package var usedPercent: Int
     /// Of its busiest member, or its own.
     package var loadClass: Int
+    /// A member is much slower than most disks.
+    package var isSlow = false
     /// The other set of the draw, if it was another one.
     package var preferredTo: SetID?
 
@@ -83,6 +85,6 @@ package struct SetReason: Hashable, Sendable, CustomStringConvertible {
     package var description: String {
         let other = preferredTo.map { ", preferred to set \($0)" } ?? ""
         return "set \(set) with \(members) of \(goal) members, fullest \(usedPercent) % used, "
-            + "load \(loadClass)\(other)"
+            + "load \(loadClass)\(isSlow ? ", a slow member" : "")\(other)"
     }
 }

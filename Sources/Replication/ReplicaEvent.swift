@@ -48,6 +48,10 @@ package struct RecordDraft: Hashable, Sendable {
         self.truncation = truncation
         self.body = body
     }
+    /// Stored bytes that it brings.
+    var bytes: Int {
+        if case .write(let extent) = body { extent.payload.count } else { 0 }
+    }
 }
 
 /// Input of a replica.

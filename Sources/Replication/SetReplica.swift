@@ -103,6 +103,13 @@ package struct SetReplica: Hashable, Sendable {
     var announced = RecordNumber.none
     /// The disk's share for data is used up: told to the primary (C20). Set by the host.
     package var isFull = false
+    /// Bytes that may go to a learner now; less by what went when a step is over (C19). Set by
+    /// the host.
+    package var copyBudget = Int.max
+    /// A learner waits for more of it.
+    package internal(set) var wantsCopyBudget = false
+    /// How long this disk takes for the records that it numbers as the primary.
+    var ownDelay = AnswerDelay()
 
     /// Appends in the order of the log: those with a place, then those still without.
     var appended = Fifo<Append>()
@@ -239,6 +246,7 @@ package struct SetReplica: Hashable, Sendable {
     /// Another replica is primary now: whoever waits here sends the write again there.
     mutating func resign() {
         peers = []
+        wantsCopyBudget = false
         window.removeThrough(prepared) { entry in
             effects += entry.tags.map { .answer(tag: $0, .notPrimary) }
         }
@@ -304,6 +312,7 @@ package struct SetReplica: Hashable, Sendable {
         }
         guard appended.count < before else { return }
         durable = last
+        ownDelay.answered(through: durable, now)
         switch phase {
         case .starting where adopted == promised: startReconciling()
         case .joining where adopted == promised && question == nil: follow()

@@ -206,7 +206,11 @@ extension SetReplica {
         switch phase {
         case .asking, .catchingUp: consider(retryAt)
         case .reconciling, .serving:
-            for peer in peers { peer.beaconAt.map(consider) }
+            for peer in peers {
+                peer.beaconAt.map(consider)
+                peer.delay.deadline.map(consider)
+            }
+            ownDelay.deadline.map(consider)
             if phase == .reconciling, servesFrom > now { consider(servesFrom) }
             if keepsLease { consider(leaseDue) }
         default: break

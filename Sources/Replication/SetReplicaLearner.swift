@@ -32,6 +32,7 @@ extension SetReplica {
             !peers.contains(where: { $0.isLearner && $0.isCounted })
         else { return }
         peers.removeAll { $0.isLearner }
+        wantsCopyBudget = false
         peers.append(Peer(disk: learner, isLearner: true, heard: now))
         askLearner(peers.count - 1)
     }

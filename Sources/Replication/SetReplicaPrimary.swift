@@ -32,6 +32,8 @@ struct Peer: Hashable, Sendable {
     var rewoundAt: Instant?
     /// The primary's lease on it ends then (C11).
     var leaseUntil = Instant.zero
+    /// How long it takes for what it is sent.
+    var delay = AnswerDelay()
     /// When it last said something; when it became a peer, until then.
     var heard: Instant
     /// Every write waits for it.
@@ -44,6 +46,7 @@ extension SetReplica {
         peers = next.backups.map { Peer(disk: $0, heard: now) }
         phase = .asking
         servesFrom = now
+        ownDelay = AnswerDelay()
         waitOut(grants.map { Grant(primary: $0.primary, remaining: $0.until - now) })
         askAgain()
         mergeStates()
@@ -194,6 +197,7 @@ extension SetReplica {
         peers[index].inFlight -= window.bytes(
             after: before, through: min(last, peers[index].sent))
         peers[index].acknowledged = max(peers[index].acknowledged, last)
+        peers[index].delay.answered(through: peers[index].acknowledged, now)
         peers[index].sent = max(peers[index].sent, last)
         peers[index].told = max(peers[index].told, told)
         peers[index].isFull = isFull
@@ -243,7 +247,13 @@ extension SetReplica {
                 truncation: draft.truncation, body: draft.body)
             appendRecord(record)
             window.append(record)
+            ownDelay.began(record.number, now)
             last = max(last, record.number)
+        }
+        // What is written meanwhile comes on top: a learner catches up whatever the writers do.
+        if peers.contains(where: isThrottled) {
+            let written = drafts.reduce(0) { $0 + $1.bytes + Self.copyOverhead }
+            copyBudget += written + written / 4
         }
         window.wait(tag, for: last)
         for index in peers.indices { pump(index) }
@@ -252,7 +262,12 @@ extension SetReplica {
     /// Sends what a member lacks, in order, as far as its credit goes.
     mutating func pump(_ index: Int) {
         guard peers[index].hasBegun else { return }
+        let isCopy = isThrottled(peers[index])
         while peers[index].sent < prepared {
+            if isCopy, copyBudget <= 0 {
+                wantsCopyBudget = true
+                break
+            }
             let next = peers[index].sent.next
             let ahead = next.rawValue - peers[index].acknowledged.rawValue
             guard var record = window[next] ?? loaded[next] else {
@@ -265,11 +280,21 @@ extension SetReplica {
             if window[next] != nil { peers[index].inFlight += record.payload.count }
             // A copy that started over knows no earlier epoch.
             if peers[index].isLearner { record.epoch = promised }
+            if isCopy { copyBudget -= record.payload.count + Self.copyOverhead }
+            if peers[index].isVoter { peers[index].delay.began(next, now) }
             send(.prepare(committed: committed, record), to: peers[index].disk)
             schedule(index, after: Limits.commitBeacon)
         }
         plan(index)
     }
+
+    /// A copy that no write waits for goes on as the host lets it, unless the set has so few
+    /// members that nothing can be written to it (C19).
+    private func isThrottled(_ peer: Peer) -> Bool {
+        guard let configuration, peer.isLearner, !peer.isCounted else { return false }
+        return configuration.members.count >= configuration.minMembers
+    }
+    private static var copyOverhead: Int { 256 }
 
     private mutating func loadAhead(_ first: RecordNumber) {
         var number = first
@@ -340,6 +365,8 @@ extension SetReplica {
             requested = prepared
             catchUp()
         case .reconciling, .serving:
+            turnDelays()
+            goOnCopying()
             for index in peers.indices {
                 guard let due = peers[index].beaconAt, due <= now else { continue }
                 if peers[index].isLearner, isLost(peers[index]) {
@@ -360,6 +387,12 @@ extension SetReplica {
             keepLease()
         default: break
         }
+    }
+
+    private mutating func goOnCopying() {
+        guard wantsCopyBudget, copyBudget > 0 else { return }
+        wantsCopyBudget = false
+        for index in peers.indices where peers[index].isLearner { pump(index) }
     }
 
     /// Stored bytes on their way to another member, by disk.

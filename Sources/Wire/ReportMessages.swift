@@ -22,12 +22,14 @@ package struct SetReport: Hashable, Sendable {
     package var learner: LearnerReport?
     /// Of a primary: members that owe it an answer for too long (C7).
     package var silent: [DiskID]
+    /// Of a primary: members, maybe itself, that delay its writes (C21).
+    package var slow: [SlowMember]
 
     /// All fields at once.
     package init(
         set: SetID, disk: DiskID, epoch: Epoch, prepared: RecordNumber, hasRot: Bool,
         isServing: Bool, stored: UInt64, chunks: UInt32, learner: LearnerReport? = nil,
-        silent: [DiskID] = []
+        silent: [DiskID] = [], slow: [SlowMember] = []
     ) {
         self.set = set
         self.disk = disk
@@ -39,6 +41,7 @@ package struct SetReport: Hashable, Sendable {
         self.chunks = chunks
         self.learner = learner
         self.silent = silent
+        self.slow = slow
     }
     func encode(into writer: inout ByteWriter) {
         writer.write(set)
@@ -56,6 +59,10 @@ package struct SetReport: Hashable, Sendable {
             writer.write(learner.isReady)
         }
         writer.writeList(silent) { $0.write($1) }
+        writer.writeList(slow) { writer, member in
+            writer.write(member.disk)
+            writer.write(member.windows)
+        }
     }
     init(from reader: inout ByteReader) throws(DecodeError) {
         set = try reader.read()
@@ -73,6 +80,34 @@ package struct SetReport: Hashable, Sendable {
         }
         silent = try reader.readList(bound: Limits.members) { (reader) throws(DecodeError) in
             try reader.read()
+        }
+        slow = try reader.readList(bound: Limits.members + 1) { (reader) throws(DecodeError) in
+            SlowMember(disk: try reader.read(), windows: try reader.read())
+        }
+    }
+}
+
+/// Expired sessions whose writes are refused (C16). `version` counts the sessions that ever
+/// expired; `sessions` are the last of them, or nil where the receiver is said to know them.
+package struct FenceList: Hashable, Sendable {
+    package var version: UInt64
+    package var sessions: [SessionID]?
+
+    /// Both fields at once.
+    package init(version: UInt64 = 0, sessions: [SessionID]? = nil) {
+        self.version = version
+        self.sessions = sessions
+    }
+    func encode(into writer: inout ByteWriter) {
+        writer.write(version)
+        writer.writeOptional(sessions) { $0.writeList($1) { $0.write($1) } }
+    }
+    init(from reader: inout ByteReader) throws(DecodeError) {
+        version = try reader.read()
+        sessions = try reader.readOptional { (reader) throws(DecodeError) in
+            try reader.readList(bound: Limits.fences) { (reader) throws(DecodeError) in
+                try reader.read()
+            }
         }
     }
 }
@@ -170,12 +205,14 @@ package struct ServerReport: Message {
     /// Cuts carried out.
     package var cut: [CutOrder]
     package var connections: ConnectionCounts
+    /// The version of the fence list that it keeps to.
+    package var fences: UInt64
 
     /// All fields at once.
     package init(
         server: ServerID, name: String, rack: String, address: PeerAddress,
         disks: [DiskReport], sets: [SetReport], dropped: [UInt64], cut: [CutOrder],
-        connections: ConnectionCounts = ConnectionCounts()
+        connections: ConnectionCounts = ConnectionCounts(), fences: UInt64 = 0
     ) {
         self.server = server
         self.name = name
@@ -186,6 +223,7 @@ package struct ServerReport: Message {
         self.dropped = dropped
         self.cut = cut
         self.connections = connections
+        self.fences = fences
     }
     package func encode(into writer: inout ByteWriter) {
         writer.write(server)
@@ -197,6 +235,7 @@ package struct ServerReport: Message {
         writer.writeList(dropped) { $0.write($1) }
         writer.writeList(cut) { $1.encode(into: &$0) }
         connections.encode(into: &writer)
+        writer.write(fences)
     }
     package init(from reader: inout ByteReader, payload: inout ByteReader) throws(DecodeError) {
         server = try reader.read()
@@ -216,6 +255,7 @@ package struct ServerReport: Message {
             try CutOrder(from: &reader)
         }
         connections = try ConnectionCounts(from: &reader)
+        fences = try reader.read()
     }
 }
 
@@ -236,12 +276,15 @@ package struct ServerOrders: Message {
     /// Sets whose members are all elsewhere: what this server has of them is in the way (C14).
     package var discards: [SetConfiguration]
     package var scrub: ScrubOrder
+    /// Kept to before any configuration here is (C16).
+    package var fences: FenceList
 
     /// All fields at once.
     package init(
         isLeader: Bool, leader: MasterID?, wantsAllSets: Bool, configurations: [SetView],
         drops: [DropOrder], cuts: [CutOrder], fills: [FillOrder] = [],
-        discards: [SetConfiguration] = [], scrub: ScrubOrder = ScrubOrder()
+        discards: [SetConfiguration] = [], scrub: ScrubOrder = ScrubOrder(),
+        fences: FenceList = FenceList()
     ) {
         self.isLeader = isLeader
         self.leader = leader
@@ -252,6 +295,7 @@ package struct ServerOrders: Message {
         self.fills = fills
         self.discards = discards
         self.scrub = scrub
+        self.fences = fences
     }
     package func encode(into writer: inout ByteWriter) {
         writer.write(isLeader)
@@ -271,6 +315,7 @@ package struct ServerOrders: Message {
         }
         writer.writeList(discards) { $1.encode(into: &$0) }
         scrub.encode(into: &writer)
+        fences.encode(into: &writer)
     }
     package init(from reader: inout ByteReader, payload: inout ByteReader) throws(DecodeError) {
         isLeader = try reader.readBool()
@@ -298,5 +343,6 @@ package struct ServerOrders: Message {
             try SetConfiguration(from: &reader)
         }
         scrub = try ScrubOrder(from: &reader)
+        fences = try FenceList(from: &reader)
     }
 }

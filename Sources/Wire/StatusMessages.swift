@@ -124,6 +124,10 @@ package struct DiskReport: Hashable, Sendable {
     package var logical: UInt64
     /// Bytes written and read in the last second: recent load.
     package var recentBytes: UInt64
+    /// Requests that wait for the disk or a set there, averaged.
+    package var queue: UInt32
+    /// How long it takes until what was appended is durable, in microseconds, averaged.
+    package var flushTime: UInt32
     /// A write or flush failed: the disk is out of service until a restart (S4).
     package var hasFailed: Bool
     package var scrub: ScrubReport
@@ -132,8 +136,8 @@ package struct DiskReport: Hashable, Sendable {
     /// All fields at once.
     package init(
         disk: DiskID, incarnation: Incarnation, capacity: UInt64, used: UInt64, stored: UInt64,
-        logical: UInt64, recentBytes: UInt64, hasFailed: Bool, scrub: ScrubReport = ScrubReport(),
-        space: DiskSpace = DiskSpace()
+        logical: UInt64, recentBytes: UInt64, queue: UInt32 = 0, flushTime: UInt32 = 0,
+        hasFailed: Bool, scrub: ScrubReport = ScrubReport(), space: DiskSpace = DiskSpace()
     ) {
         self.disk = disk
         self.incarnation = incarnation
@@ -142,6 +146,8 @@ package struct DiskReport: Hashable, Sendable {
         self.stored = stored
         self.logical = logical
         self.recentBytes = recentBytes
+        self.queue = queue
+        self.flushTime = flushTime
         self.hasFailed = hasFailed
         self.scrub = scrub
         self.space = space
@@ -150,6 +156,8 @@ package struct DiskReport: Hashable, Sendable {
         writer.write(disk)
         writer.write(incarnation)
         for value in [capacity, used, stored, logical, recentBytes] { writer.write(value) }
+        writer.write(queue)
+        writer.write(flushTime)
         writer.write(hasFailed)
         scrub.encode(into: &writer)
         space.encode(into: &writer)
@@ -162,6 +170,8 @@ package struct DiskReport: Hashable, Sendable {
         stored = try reader.read()
         logical = try reader.read()
         recentBytes = try reader.read()
+        queue = try reader.read()
+        flushTime = try reader.read()
         hasFailed = try reader.readBool()
         scrub = try ScrubReport(from: &reader)
         space = try DiskSpace(from: &reader)

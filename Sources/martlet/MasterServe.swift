@@ -25,11 +25,16 @@ struct MasterServe: ParsableCommand {
     var goal = 3
     @Option(help: "Owner of the root directory of a new cell: USER:GROUP, as numbers.")
     var owner = "0:0"
+    @Option(help: "Hours until what a disk kept of sets that it left by a failure is emptied.")
+    var trashHours = 24
     @OptionGroup var server: ServeOptions
 
     func validate() throws {
         if !(1...Limits.members).contains(goal) {
             throw ValidationError("--goal must be from 1 to \(Limits.members)")
+        }
+        if !(0...8_760).contains(trashHours) {
+            throw ValidationError("--trash-hours is a number of hours, 0 to 8760")
         }
     }
 
@@ -52,7 +57,8 @@ struct MasterServe: ParsableCommand {
         let master = MasterConfiguration(
             cell: cell, id: id, masters: masters, goal: goal,
             disk: DiskID(rawValue: random.next()), seed: random.next(),
-            segmentSize: server.segmentBytes, rootUser: owner[0], rootGroup: owner[1])
+            segmentSize: server.segmentBytes, rootUser: owner[0], rootGroup: owner[1],
+            trashTime: .seconds(Int64(trashHours) * 3_600))
         do throws(NodeError) {
             let running = try MasterServer.start(
                 configuration, master, logger: logger, halted: halt(logger))

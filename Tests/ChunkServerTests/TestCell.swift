@@ -116,6 +116,7 @@ struct TestCell {
     var drops: [DropOrder] = []
     var cuts: [CutOrder] = []
     var scrub = ScrubOrder()
+    var fences = FenceList()
     var droppedOrders: [UInt64] = []
     var confirmedCuts: [CutOrder] = []
     var halted: [Int] = []
@@ -231,7 +232,7 @@ extension TestCell {
     private mutating func tell(_ master: MasterID, _ frame: Frame, from index: Int) {
         var orders = ServerOrders(
             isLeader: master == Self.leader, leader: nil, wantsAllSets: false, configurations: [],
-            drops: [], cuts: [], scrub: scrub)
+            drops: [], cuts: [], scrub: scrub, fences: fences)
         if master == Self.leader, let report = try? ServerReport(frame) {
             take(report, from: index, &orders)
         }

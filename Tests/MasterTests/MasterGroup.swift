@@ -62,6 +62,9 @@ struct FakeServer {
     var machine: String?
     var space = DiskSpace()
     var connections = ConnectionCounts()
+    /// The list of expired sessions that it keeps to.
+    var fences = FenceList()
+    var used: UInt64 = 1 << 30
 
     var disk: DiskID { DiskID(rawValue: id.rawValue * 10) }
     var report: ServerReport {
@@ -72,10 +75,10 @@ struct FakeServer {
             disks: [
                 DiskReport(
                     disk: disk, incarnation: Incarnation(rawValue: incarnation),
-                    capacity: 100 << 30, used: 1 << 30, stored: 0, logical: 0, recentBytes: 0,
+                    capacity: 100 << 30, used: used, stored: 0, logical: 0, recentBytes: 0,
                     hasFailed: false, space: space)
             ], sets: sets.keys.sorted().map { sets[$0]! }, dropped: dropped, cut: [],
-            connections: connections)
+            connections: connections, fences: fences.version)
     }
     mutating func obey(_ orders: ServerOrders) {
         for view in orders.configurations {
@@ -89,6 +92,7 @@ struct FakeServer {
             report.epoch = max(report.epoch, configuration.epoch)
             report.isServing = configuration.primary == disk
             report.learner = nil
+            report.slow = []
             sets[configuration.set] = report
         }
         for fill in orders.fills {
@@ -102,6 +106,7 @@ struct FakeServer {
             sets[next.set]?.prepared = .none
             sets[next.set]?.stored = 0
         }
+        if orders.fences.sessions != nil { fences = orders.fences }
         drops += orders.drops
         dropped = orders.drops.map(\.order)
     }
@@ -126,9 +131,16 @@ final class MasterGroup {
     var servers: [FakeServer] = []
     private var lastRequest: UInt64 = 0
     let goal: Int
+    private let repairDelay: Interval
+    private let trashTime: Interval
 
-    init(masters: Int, servers: Int = 0, goal: Int = 3) {
+    init(
+        masters: Int, servers: Int = 0, goal: Int = 3,
+        repairDelay: Interval = Limits.repairDelay, trashTime: Interval = Limits.trashTime
+    ) {
         self.goal = goal
+        self.repairDelay = repairDelay
+        self.trashTime = trashTime
         cores = Array(repeating: nil, count: masters)
         disks = Array(repeating: MemoryDisk(), count: masters)
         mail = Array(repeating: [], count: masters)
@@ -147,7 +159,8 @@ final class MasterGroup {
             MasterConfiguration(
                 cell: CellID(high: 1, low: 2), id: MasterID(rawValue: UInt16(index + 1)),
                 masters: addresses, goal: goal, disk: DiskID(rawValue: UInt64(index + 100)),
-                seed: UInt64(now.nanoseconds) + UInt64(index), segmentSize: 4 << 20))
+                seed: UInt64(now.nanoseconds) + UInt64(index), segmentSize: 4 << 20,
+                repairDelay: repairDelay, trashTime: trashTime))
         mail[index] = [.start(disks[index].inventory)]
     }
     func crash(_ index: Int) {

@@ -81,6 +81,7 @@ final class DataClient: SimClient {
     private var place = 0
     private var random: SeededRandom
     private var session = SessionID.none
+    private var openedAt = Instant.zero
     private var nextChange: UInt64 = 1
     private var nextSequence: UInt64 = 1
     private var requests: UInt64 = 0
@@ -370,7 +371,9 @@ final class DataClient: SimClient {
         leader = place
         items.remove(at: index)
         switch reply {
-        case .session(let id, _): session = id
+        case .session(let id, _):
+            session = id
+            openedAt = world.now
         case .created(let attributes, let layout):
             guard let first = layout.chunks.first else {
                 // No set can take it yet.
@@ -418,6 +421,9 @@ final class DataClient: SimClient {
             sendLater(index)
         case .notServing, .busy: sendLater(index)
         case .noSpace: sendLater(index, 500)
+        case .fenced where world.now - openedAt >= Limits.sessionTerm * 4 / 5:
+            // The session is not renewed, and has expired: nobody will ever say (C16).
+            items.remove(at: index)
         case .outdated, .damaged, .fenced, .invalid:
             world.fail("write status", "write \(stamp) got \(reply.status)")
         }

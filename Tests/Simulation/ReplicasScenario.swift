@@ -97,6 +97,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
         var checkpoint: Int
         var drift: Int
         var repairDelay: Interval
+        var trashTime: Interval
         var scrub: ScrubConfiguration
 
         init(random: inout SeededRandom) {
@@ -104,6 +105,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
             checkpoint = [64 << 10, 256 << 10, 1 << 30][random.below(3)]
             drift = [0, 0, 1_000, 10_000][random.below(4)]
             repairDelay = .milliseconds([100, 1_000, 60_000][random.below(3)])
+            trashTime = .milliseconds([0, 500, 5_000][random.below(3)])
             let period = Interval.milliseconds([400, 3_000, 86_400_000][random.below(3)])
             scrub = ScrubConfiguration(period: period, bytesPerSecond: 50 << 20)
         }
@@ -127,7 +129,8 @@ final class ReplicasScenario: Scenario, WorldObserver {
                         cell: cell, id: address.id, masters: addresses, goal: goal,
                         disk: DiskID(rawValue: UInt64(900 + place)),
                         seed: UInt64(node.run) << 8 | UInt64(place), segmentSize: 256 << 10,
-                        repairDelay: sizes.repairDelay))
+                        repairDelay: sizes.repairDelay, trashTime: sizes.trashTime,
+                        grayPause: .milliseconds(250)))
             }
         }
     }

@@ -10,6 +10,8 @@ package enum ScenarioName: String, CaseIterable, Sendable {
     case masters
     /// Chunk servers with their masters and clients.
     case replicas
+    /// A disk that becomes very slow.
+    case gray
 }
 
 /// How a run ended.
@@ -62,6 +64,7 @@ package func simulate(
         case .log: LogScenario(random: &random)
         case .masters: MastersScenario(random: &random)
         case .replicas: ReplicasScenario(random: &random)
+        case .gray: GrayScenario(random: &random)
         }
     run.world.traces = traces
     run.world.tracesFrom = tracesFrom

@@ -40,12 +40,16 @@ package struct DiskTiming {
     package var least = Interval.microseconds(40)
     /// A slow spell: everything takes so many times as long.
     package var slowness: Int64 = 1
+    /// What the device reads or writes in a second, one after the other; nil: any amount.
+    package var bytesPerSecond: Int64?
+    private var busyUntil = Instant.zero
     private var latest: [DiskFile: Instant] = [:]
     private var barrier: [DiskFile: Instant] = [:]
 
     mutating func restart() {
         latest = [:]
         barrier = [:]
+        busyUntil = .zero
     }
 
     mutating func completion(
@@ -53,7 +57,11 @@ package struct DiskTiming {
     ) -> Instant {
         let spread = Int(least.nanoseconds) << (random.chance(1, of: 30) ? 5 : 1)
         let taken = (least.nanoseconds + Int64(random.below(spread))) * slowness
-        let time = now + Interval(nanoseconds: taken)
+        if let rate = bytesPerSecond {
+            let bytes = Int64(effect.bytes)
+            busyUntil = max(busyUntil, now) + Interval(nanoseconds: bytes * 1_000_000_000 / rate)
+        }
+        let time = max(now, busyUntil) + Interval(nanoseconds: taken)
         switch effect {
         case .read(_, let file, _, _): return max(time, barrier[file] ?? .zero)
         case .write(_, let file, _, _, false):
@@ -66,6 +74,17 @@ package struct DiskTiming {
             latest[file] = done
             if case .create = effect { barrier[file] = done }
             return done
+        }
+    }
+}
+
+extension DiskEffect {
+    /// Bytes that the device has to move.
+    fileprivate var bytes: Int {
+        switch self {
+        case .write(_, _, _, let pieces, _): pieces.reduce(0) { $0 + $1.count }
+        case .read(_, _, _, let length): length
+        default: 0
         }
     }
 }

@@ -69,6 +69,12 @@ private func expectNoFailure(
             ])
     }
 
+    @Test("A member whose disk becomes very slow is replaced within seconds (C21)")
+    func gray() async throws {
+        try await expectNoFailure(
+            "gray", from: 1, count: 8, probes: ["backup-evicted", "primary-moved"])
+    }
+
     @Test(
         "A seed gives the same events in another process",
         arguments: ["log", "masters", "replicas"])

@@ -81,9 +81,12 @@ extension Samples {
                         SetReport(
                             set: $0.name(), disk: $0.name(), epoch: $0.name(),
                             prepared: $0.name(), hasRot: $0.flag(), isServing: $0.flag(),
-                            stored: $0.number(), chunks: $0.number())
+                            stored: $0.number(), chunks: $0.number(),
+                            slow: $0.list(4) {
+                                SlowMember(disk: $0.name(), windows: $0.number())
+                            })
                     }, dropped: list { $0.number() }, cut: list(4, cut),
-                    connections: connections())),
+                    connections: connections(), fences: number())),
             Sample(
                 ServerOrders(
                     isLeader: flag(), leader: flag() ? name() : nil, wantsAllSets: flag(),
@@ -91,7 +94,9 @@ extension Samples {
                     drops: list {
                         DropOrder(
                             order: $0.number(), set: $0.name(), chunks: $0.list { $0.chunk() })
-                    }, cuts: list(4, cut))),
+                    }, cuts: list(4, cut),
+                    fences: FenceList(
+                        version: number(), sessions: flag() ? list { $0.name() } : nil))),
         ]
     }
 }

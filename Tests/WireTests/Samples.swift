@@ -128,8 +128,8 @@ struct Samples {
     mutating func disk() -> DiskReport {
         DiskReport(
             disk: name(), incarnation: name(), capacity: number(), used: number(),
-            stored: number(), logical: number(), recentBytes: number(), hasFailed: flag(),
-            scrub: scrub(),
+            stored: number(), logical: number(), recentBytes: number(), queue: number(),
+            flushTime: number(), hasFailed: flag(), scrub: scrub(),
             space: DiskSpace(fileSystem: number(), free: number(), spare: number()))
     }
 }

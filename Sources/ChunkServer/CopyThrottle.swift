@@ -1,0 +1,124 @@
+// How fast a disk copies to learners (C19): as fast as its clients let it. Their requests are
+// timed, and the slowest hundredth in a window tells.
+//
+//   in a window                                    the rate
+//   hardly anything was copied                     stays; what is usual is learned
+//   nobody asked for anything                      is doubled
+//   requests took too much longer than usual       is halved
+//   they did not                                   grows by a quarter
+//
+// Invariant: it stays from `copyRateLeast` to `copyRateMost`: copies always go on.
+
+package import Base
+
+/// How long requests took, in classes of an eighth of a power of two of microseconds.
+struct RequestTimes: Sendable {
+    private static let perDoubling = 8
+    private static let classes = 32 * perDoubling
+    private var counts = [UInt32](repeating: 0, count: classes)
+    private(set) var count = 0
+
+    mutating func add(_ time: Interval) {
+        counts[Self.place(time)] += 1
+        count += 1
+    }
+
+    private static func place(_ time: Interval) -> Int {
+        let micros = UInt64(max(1, time.nanoseconds / 1_000))
+        let power = UInt64.bitWidth - 1 - micros.leadingZeroBitCount
+        // The three bits after the first one.
+        let rest = power >= 3 ? micros >> UInt64(power - 3) : micros << UInt64(3 - power)
+        return min(classes - 1, power * perDoubling + Int(rest & 7))
+    }
+
+    /// The time that all but a hundredth stayed within, a little rounded up; nil without any.
+    var slowest: Interval? {
+        guard count > 0 else { return nil }
+        var left = count / 100
+        for index in counts.indices.reversed() where counts[index] > 0 {
+            if left < Int(counts[index]) { return Self.top(of: index) }
+            left -= Int(counts[index])
+        }
+        return nil
+    }
+
+    private static func top(of place: Int) -> Interval {
+        let (power, rest) = (place / perDoubling, place % perDoubling)
+        return .microseconds((Int64(1) << Int64(power)) * Int64(perDoubling + rest + 1) / 8)
+    }
+}
+
+/// See the head of this file.
+package struct CopyThrottle: Sendable {
+    /// Bytes a second.
+    package private(set) var rate = Limits.copyRateFirst
+    /// Bytes that may be copied now; below zero after a large record.
+    package private(set) var budget = 0
+    private var filledAt = Instant.zero
+    private var times = RequestTimes()
+    /// The slowest hundredth while hardly anything is copied.
+    package private(set) var usual: Interval?
+    private var copied = 0
+    private var windowEnd = Instant.zero
+
+    /// A throttle at its first rate.
+    package init() {}
+
+    /// A client's request was answered.
+    package mutating func note(_ time: Interval) { times.add(time) }
+
+    /// So many bytes went to learners; less than none where the writers gave some.
+    package mutating func spend(_ bytes: Int) {
+        budget -= bytes
+        copied += max(0, bytes)
+    }
+
+    /// When there is budget again, for one who found none.
+    package var refillTime: Instant { filledAt + Self.pause }
+    private static let pause = Interval.milliseconds(5)
+
+    /// Takes the time that has passed into account.
+    package mutating func turn(_ now: Instant) {
+        if now >= windowEnd { endWindow(now) }
+        let elapsed = now - filledAt
+        guard elapsed >= Self.pause else { return }
+        filledAt = now
+        let most = Int(rate / 16)
+        let more = UInt128(min(elapsed.nanoseconds, 1_000_000_000)) * UInt128(rate)
+        budget = min(max(most, budget), budget + Int(more / 1_000_000_000))
+    }
+
+    private mutating func endWindow(_ now: Instant) {
+        defer {
+            times = RequestTimes()
+            copied = 0
+            windowEnd = now + Limits.copyWindow
+        }
+        let least = Limits.copyRateLeast * UInt64(Limits.copyWindow.nanoseconds) / 1_000_000_000
+        let slowest = times.slowest
+        if UInt64(copied) <= least {
+            if let slowest {
+                usual = ((usual ?? slowest) * 3 + slowest) / 4
+            }
+            // At the least rate nothing more can be learned by copying less.
+            if rate == Limits.copyRateLeast, copied > 0, !isTooSlow(slowest) { grow() }
+            return
+        }
+        guard let slowest else {
+            rate = min(rate * 2, Limits.copyRateMost)
+            return
+        }
+        if isTooSlow(slowest) {
+            rate = max(rate / 2, Limits.copyRateLeast)
+        } else {
+            grow()
+        }
+    }
+
+    private mutating func grow() { rate = min(rate + rate / 4, Limits.copyRateMost) }
+
+    private func isTooSlow(_ slowest: Interval?) -> Bool {
+        guard let slowest else { return false }
+        return slowest > max(usual ?? .zero, Limits.quickRequest) * Limits.copySlowdown
+    }
+}

@@ -1,0 +1,62 @@
+// How fast copies are made beside clients (C19).
+
+import Base
+import ChunkServer
+import Testing
+
+@Suite struct CopyThrottleTests {
+    /// Copies as much as it may for so long, beside requests that take `latency` at a rate.
+    private func run(
+        _ throttle: inout CopyThrottle, _ now: inout Instant, seconds: Int, copies: Bool = true,
+        latency: ((UInt64) -> Interval)?
+    ) -> UInt64 {
+        var copied: UInt64 = 0
+        for _ in 0..<seconds * 100 {
+            now = now + .milliseconds(10)
+            throttle.turn(now)
+            if copies, throttle.budget > 0 {
+                copied += UInt64(throttle.budget)
+                throttle.spend(throttle.budget)
+            }
+            if let latency { throttle.note(latency(throttle.rate)) }
+        }
+        return copied / UInt64(seconds)
+    }
+
+    @Test("Copies are as fast as the disk lets them while nobody asks for anything")
+    func idle() {
+        var (throttle, now) = (CopyThrottle(), Instant.zero)
+        _ = run(&throttle, &now, seconds: 10, latency: nil)
+        #expect(throttle.rate == Limits.copyRateMost)
+        let copied = run(&throttle, &now, seconds: 1, latency: nil)
+        #expect(copied > Limits.copyRateMost / 2 && copied <= Limits.copyRateMost)
+    }
+
+    @Test("Copies slow down until requests take no more than twice what they do without them")
+    func foreground() throws {
+        var (throttle, now) = (CopyThrottle(), Instant.zero)
+        let quiet = Interval.milliseconds(3)
+        _ = run(&throttle, &now, seconds: 5, copies: false) { _ in quiet }
+        let usual = try #require(throttle.usual)
+        #expect(usual >= quiet && usual < quiet + .milliseconds(1))
+        // Each 16 MiB a second of copying costs a request 3 ms more: 16 MiB/s are the bound.
+        let latency = { (rate: UInt64) in quiet * Int64(16 + (rate >> 20)) / 16 }
+        _ = run(&throttle, &now, seconds: 20, latency: latency)
+        let rate = run(&throttle, &now, seconds: 20, latency: latency)
+        #expect(rate > 5 << 20 && rate < 20 << 20, "\(rate)")
+        // The clients go: it is at full speed again.
+        _ = run(&throttle, &now, seconds: 10, latency: nil)
+        #expect(throttle.rate == Limits.copyRateMost)
+    }
+
+    @Test("However slow the requests are, copies go on at the least rate")
+    func least() {
+        var (throttle, now) = (CopyThrottle(), Instant.zero)
+        _ = run(&throttle, &now, seconds: 3, copies: false) { _ in .milliseconds(1) }
+        // A disk on which every copy hurts.
+        let latency = { (_: UInt64) in Interval.seconds(1) }
+        _ = run(&throttle, &now, seconds: 5, latency: latency)
+        let rate = run(&throttle, &now, seconds: 10, latency: latency)
+        #expect(rate >= Limits.copyRateLeast * 9 / 10, "\(rate)")
+    }
+}
