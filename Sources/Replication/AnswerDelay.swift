@@ -5,9 +5,13 @@
 package import Base
 
 /// See the head of this file.
-struct AnswerDelay: Sendable {
+struct AnswerDelay: Hashable, Sendable {
+    private struct Followed: Hashable, Sendable {
+        var number: RecordNumber
+        var since: Instant
+    }
     /// The record that is followed, and since when.
-    private var followed: (number: RecordNumber, since: Instant)?
+    private var followed: Followed?
     private var slowest = Interval.zero
     private var windowEnd = Instant.zero
     /// Slow windows in a row.
@@ -16,13 +20,13 @@ struct AnswerDelay: Sendable {
     /// The disk was given a record.
     mutating func began(_ number: RecordNumber, _ now: Instant) {
         turn(now)
-        if followed == nil { followed = (number, now) }
+        if followed == nil { followed = Followed(number: number, since: now) }
     }
 
     /// It has everything up to this record.
     mutating func answered(through number: RecordNumber, _ now: Instant) {
-        guard let (last, since) = followed, last <= number else { return }
-        slowest = max(slowest, now - since)
+        guard let last = followed, last.number <= number else { return }
+        slowest = max(slowest, now - last.since)
         followed = nil
     }
 

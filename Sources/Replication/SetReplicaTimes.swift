@@ -5,12 +5,14 @@ import Base
 
 extension SetReplica {
     /// Moves it to the origin of time, where all that it means to send again is due with the next
-    /// event, beacons above all. A member that owes an answer counts as silent once `Limits.memberSilence` is over.
-    /// With `leases`, what it was granted, granted and waits for is over as well (C11).
+    /// event, beacons above all. A member that owes an answer counts as silent once
+    /// `Limits.memberSilence` is over. Nobody counts as slow. With `leases`, what it was granted,
+    /// granted and waits for is over as well (C11).
     package mutating func forgetTimes(leases: Bool) {
         now = .zero
         retryAt = .zero
         complained = nil
+        ownDelay = AnswerDelay()
         for index in repairs.indices {
             repairs[index].due = .zero
             repairs[index].attempts = 0
@@ -20,6 +22,7 @@ extension SetReplica {
             peers[index].pause = Limits.silentBeacon
             peers[index].rewoundAt = nil
             peers[index].heard = .zero
+            peers[index].delay = AnswerDelay()
             // It only says when the next beacon is due.
             peers[index].told = .none
             if leases { peers[index].leaseUntil = .zero }
