@@ -153,6 +153,8 @@ struct CellFacts {
     var hasLease: Bool
     var takesWrites: Bool
     var pending: Int
+    /// An epoch start is on its way to the disk.
+    var isBeginning: Bool
     var learner: LearnerProgress?
 
     init(_ cell: Cell) {
@@ -168,6 +170,9 @@ struct CellFacts {
         hasLease = replica.hasLease(now: .zero)
         takesWrites = replica.takesWrites
         pending = cell.pending.count
+        isBeginning = cell.pending.contains {
+            if case .start = $0 { true } else { false }
+        }
         learner = replica.learner
         for record in cell.records where record.number <= durable {
             content |= UInt32(record.sequence.rawValue) << shift(record.number)
@@ -200,7 +205,7 @@ struct CellFacts {
         if count < durable.rawValue { return "counts as durable what is not on the disk (S2)" }
         if committed > durable { return "committed beyond what is durable" }
         if isRepeating { return "a write has two records (C15)" }
-        guard !isRestart, before.adopted == adopted else { return nil }
+        guard !isRestart, before.adopted == adopted, !isBeginning else { return nil }
         if durable < before.durable { return "the log shrank within an epoch (C6)" }
         if committed < before.committed { return "a committed record was lost in an epoch" }
         return nil

@@ -58,19 +58,73 @@ private struct Jugs: Explorable {
     }
 }
 
+/// Every state of the scope, or as many as the limit allows; prints how many there were.
+private func explore(
+    _ name: String, atLeast floor: Int, limit: Int = .max, _ adjust: (inout Scope) -> Void
+) {
+    var scope = Scope()
+    adjust(&scope)
+    var explorer = Explorer(ReplicaModel(scope))
+    let findings = explorer.run(limit: limit)
+    print("explored \(name): \(findings.text); \(explorer.model.size)")
+    #expect(findings.fault == nil, "\(findings.text)")
+    #expect(findings.isComplete || limit < .max)
+    // A model in which little can happen proves little.
+    #expect(findings.states >= floor)
+}
+
 @Suite(.serialized) struct ReplicaScopeTests {
-    /// Every state of the scope, or as many as the limit allows; prints how many there were.
-    private func explore(
-        _ name: String, atLeast floor: Int, limit: Int = .max, _ adjust: (inout Scope) -> Void
-    ) {
-        var scope = Scope()
-        adjust(&scope)
-        var explorer = Explorer(ReplicaModel(scope))
-        let findings = explorer.run(limit: limit)
-        print("explored \(name): \(findings.text); \(explorer.model.size)")
-        #expect(findings.fault == nil, "\(findings.text)")
-        #expect(findings.isComplete || limit < .max)
-        // A model in which little can happen proves little.
-        #expect(findings.states >= floor)
+    @Test("One epoch change, two writes: nothing acknowledged is lost (C3-C6, C8)")
+    func change() {
+        explore("one change", atLeast: 250_000) {
+            $0.changes = 1
+            $0.writes = 2
+        }
+    }
+
+    @Test("One epoch change, a restart, a write sent again: one record (C10, C15)")
+    func restart() {
+        explore("a restart", atLeast: 450_000) {
+            $0.changes = 1
+            $0.writes = 1
+            $0.retries = 1
+            $0.restarts = 1
+        }
+    }
+
+    @Test("A disk that left comes back, and late messages reach it (C9)")
+    func learner() {
+        explore("a learner", atLeast: 200_000) {
+            $0.changes = 2
+            $0.writes = 2
+            $0.beginsAlone = true
+        }
+    }
+
+    @Test("A read under a lease sees all that was acknowledged (C11)")
+    func leases() {
+        explore("leases", atLeast: 280_000) {
+            $0.changes = 1
+            $0.writes = 1
+            $0.hasLeases = true
+        }
+    }
+
+    @Test("A disk that takes its time, and a restart that loses what was under way (S2)")
+    func slowDisks() {
+        explore("slow disks", atLeast: 400_000, limit: 400_000) {
+            $0.changes = 1
+            $0.writes = 1
+            $0.restarts = 1
+            $0.syncsAtOnce = false
+        }
+    }
+
+    @Test("Two epoch changes of all members, as far as the time allows (C9)")
+    func readmission() {
+        explore("two changes", atLeast: 1_000_000, limit: 1_000_000) {
+            $0.changes = 2
+            $0.writes = 1
+        }
     }
 }
