@@ -105,7 +105,7 @@ package struct SetReplica: Hashable, Sendable {
     package var isFull = false
     /// Bytes that may go to a learner now; less by what went when a step is over (C19). Set by
     /// the host.
-    package var copyBudget = Int.max
+    package var copyBudget = Int.max / 2
     /// A learner waits for more of it.
     package internal(set) var wantsCopyBudget = false
     /// How long this disk takes for the records that it numbers as the primary.

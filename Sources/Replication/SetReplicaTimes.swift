@@ -1,5 +1,5 @@
-// Time in a `SetReplica`, seen from outside: a small-scope exploration merges the states that differ
-// only in when something is due.
+// Time in a `SetReplica`, seen from outside: a small-scope exploration merges the states that
+// differ only in when something is due.
 
 import Base
 
@@ -13,6 +13,8 @@ extension SetReplica {
         retryAt = .zero
         complained = nil
         ownDelay = AnswerDelay()
+        copyBudget = .max / 2
+        wantsCopyBudget = false
         for index in repairs.indices {
             repairs[index].due = .zero
             repairs[index].attempts = 0
