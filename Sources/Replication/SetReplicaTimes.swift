@@ -1,11 +1,12 @@
-// Time in a `SetReplica`, seen from outside: a small-scope exploration merges the states that differ
-// only in when something is due.
+// Time in a `SetReplica`, seen from outside: a small-scope exploration merges the states that
+// differ only in when something is due.
 
 import Base
 
 extension SetReplica {
     /// Moves it to the origin of time, where all that it means to send again is due with the next
-    /// event, beacons above all. A member that owes an answer counts as silent once `Limits.memberSilence` is over.
+    /// event, beacons above all. A member that owes an answer counts as silent once
+    /// `Limits.memberSilence` is over.
     /// With `leases`, what it was granted, granted and waits for is over as well (C11).
     package mutating func forgetTimes(leases: Bool) {
         now = .zero

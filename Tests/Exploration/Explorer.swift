@@ -1,5 +1,5 @@
-// Small-scope exhaustive exploration: every state that a model can reach, breadth first, so that the
-// trace to the first broken invariant is a shortest one.
+// Small-scope exhaustive exploration: every state that a model can reach, breadth first, so that
+// the trace to the first broken invariant is a shortest one.
 //
 // A state that was seen is remembered by a digest of 128 bits. Two of ten million states share one
 // with a probability of 10^-25; then one of them would not be explored.

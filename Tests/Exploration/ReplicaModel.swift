@@ -17,8 +17,8 @@
 // so the model has more behaviours. It also has all choices that their leader would not make.
 //
 // Not here: damage and repairs, full disks, loads that take time, and time that passes differently
-// at different members; the simulator has these. A message that does nothing and never will is taken
-// as delivered, and one that says less than a later one of its kind gives way to that.
+// at different members; the simulator has these. A message that does nothing and never will is
+// taken as delivered, and one that says less than a later one of its kind gives way to that.
 //
 // A step of a replica depends on its cell and the event alone: it is taken once and remembered. A
 // state is three cells, the masters and the messages, all by the number under which they are kept.
