@@ -2,8 +2,8 @@
 //
 // The disk is a list of appends of which a prefix is durable; what epoch starts kill is left out
 // of it. The host's part is the smallest there can be: it answers loads at once, and looks up
-// committed writes that come again (C15). Time stands still at zero, where everything that is to be sent again
-// is due with each event; see `SetReplica.forgetTimes`.
+// committed writes that come again (C15). Time stands still at zero, where everything that is to
+// be sent again is due with each event; see `SetReplica.forgetTimes`.
 
 import Base
 import Replication
