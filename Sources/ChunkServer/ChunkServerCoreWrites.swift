@@ -36,7 +36,8 @@ extension ChunkServerCore {
             leader.isUrgent = true
             return refuse(&self, .unknownSet, .none)
         }
-        if let status = refusal(request.context, index) {
+        let isFenced = fences.contains(request.context.session)
+        if let status = isFenced ? .fenced : refusal(request.context, index) {
             return refuse(&self, status, sets[index].replica.promised)
         }
         let size = frame.payload.count
@@ -58,7 +59,6 @@ extension ChunkServerCore {
 
     /// Why the primary of a set would not take the request; nil if it may wait for its turn.
     func refusal(_ context: ChunkContext, _ index: Int) -> ChunkStatus? {
-        if fences.contains(context.session) { return .fenced }
         let promised = sets[index].replica.promised
         if context.epoch < promised { return .staleEpoch }
         // The masters' order is still on its way here.

@@ -285,7 +285,8 @@ package struct MasterCore: NodeCore, Sendable {
     private mutating func startLeading(_ ballot: Ballot) {
         report("leads in ballot \(ballot)")
         lead = Leadership(
-            now: time.now, lastSession: namespace.sessionViews.last?.id ?? .none,
+            now: time.now, time: namespace.time,
+            lastSession: namespace.sessionViews.last?.id ?? .none,
             servers: namespace.serverRecords, sets: namespace.setRecords)
     }
 

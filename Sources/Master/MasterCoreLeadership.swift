@@ -73,6 +73,8 @@ struct Leadership: Sendable {
     }
 
     let since: Instant
+    /// The log's time then.
+    let sinceTime: Timestamp
     /// Sessions up to here may have files open that only the leader before knew of.
     let lastInherited: SessionID
     var nextRound: Instant
@@ -113,8 +115,12 @@ struct Leadership: Sendable {
     var confirmingDrops: [UInt64: Bool] = [:]
     var confirmingCuts: [CutKey: Bool] = [:]
 
-    init(now: Instant, lastSession: SessionID, servers: [ServerRecord], sets: [SetRecord]) {
+    init(
+        now: Instant, time: Timestamp, lastSession: SessionID, servers: [ServerRecord],
+        sets: [SetRecord]
+    ) {
         since = now
+        sinceTime = time
         lastInherited = lastSession
         nextRound = now
         lastTick = now

@@ -310,7 +310,7 @@ extension MasterCore {
                 !current.members.contains(where: { replica(state.id, $0)?.hasRot == true })
             else { continue }
             let left = state.record.memberLeft
-            let isInTrash = left > .zero && time.wall - left < configuration.trashTime
+            let isInTrash = left > .zero && logTime - left < configuration.trashTime
             let isInTheWay = disks.contains { disk in
                 let id = disk.disk
                 guard !current.members.contains(id), state.fill != id,

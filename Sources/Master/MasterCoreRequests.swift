@@ -167,7 +167,7 @@ extension MasterCore {
             body.write(0 as UInt32)
             var submitted: [Submitted] = []
             while body.count < Limits.entry, let next = nextCommand() {
-                Command(time: time.wall, action: next.action).encode(into: &body)
+                Command(time: logTime, action: next.action).encode(into: &body)
                 let names = next.action.madeNames
                 for name in names { lead?.names[name, default: 0] += 1 }
                 if next.action.isRemoval { lead?.removalTag = tag }
@@ -180,6 +180,13 @@ extension MasterCore {
             carryOut(.propose(tag, body.bytes))
         }
     }
+    /// The log's time goes on from where it was when this leader began, although its clock may be
+    /// behind that of an earlier leader (M14).
+    var logTime: Timestamp {
+        guard let lead else { return time.wall }
+        return max(time.wall, lead.sinceTime + (time.now - lead.since))
+    }
+
     private var hasWork: Bool {
         guard let lead else { return false }
         return !lead.commands.isEmpty || !lead.changes.isEmpty

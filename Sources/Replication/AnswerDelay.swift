@@ -47,11 +47,11 @@ struct AnswerDelay: Hashable, Sendable {
 }
 
 extension SetReplica {
-    /// Members, and a learner that counts, that delay writes (C21).
+    /// Members that delay writes (C21).
     package var slow: [SlowMember] {
         guard isServing else { return [] }
         let own = SlowMember(disk: disk, windows: ownDelay.slowWindows)
-        let others = peers.filter(\.isVoter).map {
+        let others = peers.filter { !$0.isLearner }.map {
             SlowMember(disk: $0.disk, windows: $0.delay.slowWindows)
         }
         return ([own] + others).filter { $0.windows > 0 }

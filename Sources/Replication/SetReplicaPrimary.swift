@@ -281,7 +281,8 @@ extension SetReplica {
             // A copy that started over knows no earlier epoch.
             if peers[index].isLearner { record.epoch = promised }
             if isCopy { copyBudget -= record.payload.count + Self.copyOverhead }
-            if peers[index].isVoter { peers[index].delay.began(next, now) }
+            // What a learner gets first are old records: that says nothing of its disk.
+            if !peers[index].isLearner { peers[index].delay.began(next, now) }
             send(.prepare(committed: committed, record), to: peers[index].disk)
             schedule(index, after: Limits.commitBeacon)
         }

