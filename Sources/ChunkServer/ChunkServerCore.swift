@@ -84,6 +84,9 @@ package struct ChunkServerCore: NodeCore {
     /// Who waits for a replica or for the disk.
     var waiters: [UInt64: Waiter] = [:]
     var lastTag: UInt64 = 0
+    /// Waiters for records that the store was not asked for yet.
+    var loads = Fifo<UInt64>()
+    var isLoading = false
     /// Requests without an answer.
     var openRequests: [ConnectionID: Int] = [:]
     /// Bytes of the writes that wait for a replica.

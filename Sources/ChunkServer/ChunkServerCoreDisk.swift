@@ -71,10 +71,19 @@ extension ChunkServerCore {
         }
     }
 
+    /// A record that was replaced is answered at once, and then the replica asks for the next: one
+    /// within the other, a learner of a set that was overwritten often would exhaust the stack.
     mutating func load(_ number: RecordNumber, _ index: Int) {
-        let tag = newTag(.load(number, set: index))
-        apply(
-            store.loadRecord(token: tag, set: sets[index].replica.set, number: number))
+        loads.append(newTag(.load(number, set: index)))
+        guard !isLoading else { return }
+        isLoading = true
+        while !loads.isEmpty {
+            let tag = loads.removeFirst()
+            guard case .load(let number, let index) = waiters[tag] else { continue }
+            apply(
+                store.loadRecord(token: tag, set: sets[index].replica.set, number: number))
+        }
+        isLoading = false
     }
 
     private mutating func finishLoad(_ tag: UInt64, _ record: Record?) {

@@ -285,6 +285,8 @@ extension SetReplica {
             if !peers[index].isLearner { peers[index].delay.began(next, now) }
             send(.prepare(committed: committed, record), to: peers[index].disk)
             schedule(index, after: Limits.commitBeacon)
+            // What is lost on the way is loaded again.
+            if !peers.contains(where: { $0.hasBegun && $0.sent < next }) { loaded[next] = nil }
         }
         plan(index)
     }
@@ -311,11 +313,16 @@ extension SetReplica {
     mutating func supply(_ record: Record) {
         guard phase == .reconciling || phase == .serving else { return }
         guard peers.contains(where: { $0.acknowledged < record.number }) else { return }
+        // More are there only if members left meanwhile; what is wanted is loaded again.
+        if loaded.count >= Limits.members * Limits.recordLoads { loaded = [:] }
         loaded[record.number] = record
         for index in peers.indices { pump(index) }
-        // What is lost on the way, or waits for a slow member too long, is loaded again.
-        let isWanted = peers.contains { $0.hasBegun && $0.sent < record.number }
-        if !isWanted || loaded.count > 4 * Limits.recordLoads { loaded[record.number] = nil }
+        // Kept is what `loadAhead` asks for, nothing less: else it would ask without end.
+        let isWanted = peers.contains { peer in
+            peer.hasBegun && peer.sent < record.number
+                && record.number.rawValue - peer.sent.rawValue <= Limits.recordLoads
+        }
+        if !isWanted { loaded[record.number] = nil }
     }
 
     /// A member tells that something was lost on the way.
