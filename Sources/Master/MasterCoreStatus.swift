@@ -43,7 +43,9 @@ extension MasterCore {
                 id: master.id, address: master.address, isLeader: isSelf && lead != nil,
                 isUp: isSelf || peer?.isUp ?? false,
                 hasRot: isSelf ? isDamaged : peer?.hasRot ?? false,
-                durable: isSelf ? paxos?.durable ?? .none : peer?.durable ?? .none)
+                durable: isSelf ? paxos?.durable ?? .none : peer?.durable ?? .none,
+                snapshot: (isSelf ? snapshots : peer?.snapshots ?? []).first?.slot ?? .none,
+                firstKept: (isSelf ? paxos?.start : peer?.start)?.next ?? .none)
         }
     }
 

@@ -13,11 +13,15 @@ package struct MasterStatus: Hashable, Sendable {
     package var hasRot: Bool
     /// The last slot it is known to have on disk.
     package var durable: Slot
+    /// The slot of its newest durable snapshot (M15); 0: it has none.
+    package var snapshot: Slot
+    /// The first slot of the log that it can still give to others (M16).
+    package var firstKept: Slot
 
     /// All fields at once.
     package init(
         id: MasterID, address: PeerAddress, isLeader: Bool, isUp: Bool, hasRot: Bool,
-        durable: Slot
+        durable: Slot, snapshot: Slot, firstKept: Slot
     ) {
         self.id = id
         self.address = address
@@ -25,6 +29,8 @@ package struct MasterStatus: Hashable, Sendable {
         self.isUp = isUp
         self.hasRot = hasRot
         self.durable = durable
+        self.snapshot = snapshot
+        self.firstKept = firstKept
     }
 }
 
@@ -202,7 +208,7 @@ package struct CellStatus: Hashable, Sendable {
             writer.write(master.id)
             master.address.encode(into: &writer)
             for flag in [master.isLeader, master.isUp, master.hasRot] { writer.write(flag) }
-            writer.write(master.durable)
+            for slot in [master.durable, master.snapshot, master.firstKept] { writer.write(slot) }
         }
         writer.writeList(servers) { writer, server in
             writer.write(server.id)
@@ -227,7 +233,8 @@ package struct CellStatus: Hashable, Sendable {
             MasterStatus(
                 id: try reader.read(), address: try PeerAddress(from: &reader),
                 isLeader: try reader.readBool(), isUp: try reader.readBool(),
-                hasRot: try reader.readBool(), durable: try reader.read())
+                hasRot: try reader.readBool(), durable: try reader.read(),
+                snapshot: try reader.read(), firstKept: try reader.read())
         }
         servers = try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
             ServerStatus(

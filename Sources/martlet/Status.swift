@@ -82,6 +82,8 @@ struct Status: ParsableCommand {
                 ("address", .string(master.address.network)), ("leader", .bool(master.isLeader)),
                 ("up", .bool(master.isUp)), ("rot", .bool(master.hasRot)),
                 ("durable", .unsigned(master.durable.rawValue)),
+                ("snapshot", .unsigned(master.snapshot.rawValue)),
+                ("first_kept", .unsigned(master.firstKept.rawValue)),
             ])
         }
         let leader = status.masters.first(where: \.isLeader)
