@@ -193,10 +193,12 @@ struct Leader: Hashable {
             ask(index, acceptor, &effects)
             return
         }
+        // A snapshot may have brought it what was chosen in this ballot.
+        let chosen = min(state.chosen, acceptor.log.end)
         let keep =
             state.accepted == source.accepted
-            ? min(state.end, source.end) : min(state.chosen, source.end)
-        guard keep >= acceptor.log.start else { return }
+            ? max(chosen, min(state.end, source.end)) : chosen
+        guard keep >= max(acceptor.log.start, state.start) else { return }
         syncSequence += 1
         followers[index].state = .syncing(sequence: syncSequence, keep: keep)
         followers[index].next = keep.next

@@ -77,7 +77,9 @@ extension MasterCore {
             case .block(let block):
                 do throws(DecodeError) { try snapshot.decoder.add(block[...]) } catch { reject() }
             case .loaded: finishLoading()
-            case .none: carryOut(log.replay(from: nil))
+            case .none:
+                snapshot.base = .none
+                carryOut(log.replay(from: nil))
             case .damaged(let file):
                 report("the snapshot in \(file) is damaged: the other one is used", isAlarm: true)
             case .written(let manifest): written(manifest)
@@ -89,6 +91,7 @@ extension MasterCore {
 
     private mutating func reject() {
         snapshot.decoder = SnapshotDecoder()
+        snapshot.base = .none
         take(snapshot.files.reject(&log))
     }
 
