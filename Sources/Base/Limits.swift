@@ -141,6 +141,20 @@ package enum Limits {
     package static let paxosPage = 512 << 10
     /// Bytes on their way to one follower that it has not acknowledged.
     package static let paxosInFlight = 4 << 20
+    /// Bytes of one block of a snapshot: it lies in 1 MiB of its file, behind a header.
+    package static let snapshotBlock = (1 << 20) - 64
+    /// Items of a snapshot that one turn encodes: well below a millisecond.
+    package static let snapshotItems = 1_024
+    /// A leader calls for a snapshot after so many entries (M15) …
+    package static let snapshotEntries: UInt64 = 100_000
+    /// … or so many bytes of them, and as many as the last snapshot had, but not more than
+    /// `snapshotMost`.
+    package static let snapshotBytes: UInt64 = 64 << 20
+    /// Bytes of entries after which a leader calls for a snapshot, however large that is.
+    package static let snapshotMost: UInt64 = 256 << 20
+    /// A page of a snapshot that was asked of another master, and did not come within this, is
+    /// asked of the next.
+    package static let snapshotRetry = Interval.milliseconds(500)
     /// Waiting reads of a leader (S10).
     package static let waitingReads = 16_384
     /// Heartbeats between masters (M8).

@@ -50,7 +50,7 @@ struct Acceptor: Hashable {
     private(set) var promiseDurable = Ballot.none
     /// The ballot of the last sync.
     private(set) var accepted = Ballot.none
-    private(set) var log = PaxosLog()
+    private(set) var log: PaxosLog
     /// How much of the log is durable in `accepted`.
     private(set) var durable = Slot.none
     /// Every slot up to here is chosen; at most the end of the log.
@@ -66,26 +66,32 @@ struct Acceptor: Hashable {
     private static let hintEvery: UInt64 = 128
 
     var state: PromiseState {
-        PromiseState(accepted: accepted, end: log.end, chosen: chosen, isTrusted: isTrusted)
+        PromiseState(
+            accepted: accepted, start: log.start, end: log.end, chosen: chosen,
+            isTrusted: isTrusted)
     }
 
     // MARK: Recovery
 
-    /// Replays what the disk has. Records that do not fit together count as damage.
-    init(id: MasterID, records: [PaxosRecord], hasRot: Bool) {
+    /// Replays what the disk has behind `base`. Records that do not fit together count as damage.
+    init(id: MasterID, base: PaxosBase, records: [PaxosRecord], hasRot: Bool) {
         self.id = id
         isTrusted = !hasRot
-        var hint = Slot.none
+        promised = base.promised
+        accepted = base.accepted
+        log = PaxosLog(start: base.slot, hash: base.hash)
+        var hint = base.slot
         for record in records where isTrusted { isTrusted = replay(record, &hint) }
         if !isTrusted {
-            log = PaxosLog()
+            log = PaxosLog(start: base.slot, hash: base.hash)
             accepted = .none
-            hint = .none
+            hint = base.slot
         }
         staging = nil
         promiseDurable = promised
         durable = log.end
         chosen = min(hint, log.end)
+        delivered = base.slot
         hinted = chosen
     }
 
@@ -98,12 +104,13 @@ struct Acceptor: Hashable {
         case .entry(let entry):
             guard entry.isSound else { return false }
             if staging != nil { return stage(entry) }
+            if entry.slot <= log.end { return log.has(entry.slot, entry.hash) }
             guard entry.slot == log.end.next, entry.previous == log.hash(at: log.end) else {
                 return false
             }
             log.append(entry)
         case .syncBegin(let ballot, let keep):
-            guard ballot >= promised, keep <= log.end else { return false }
+            guard ballot >= promised, keep >= log.start, keep <= log.end else { return false }
             promised = ballot
             begin(sequence: 0, keepThrough: keep)
         case .syncEnd(let ballot, let end):
@@ -112,6 +119,11 @@ struct Acceptor: Hashable {
             }
             install(ballot)
         case .chosen(let slot): hint = max(hint, slot)
+        case .installed(let slot, let hash):
+            // Unless the snapshot is there, what this master told since is lost.
+            guard log.has(slot, hash) else { return false }
+            staging = nil
+            hint = max(hint, slot)
         }
         return true
     }
@@ -137,6 +149,56 @@ struct Acceptor: Hashable {
         accepted = ballot
         staging = nil
     }
+
+    // MARK: Snapshots
+
+    /// What a start from a snapshot of this slot goes on with.
+    func base(at slot: Slot) -> PaxosBase {
+        PaxosBase(slot: slot, hash: log.hash(at: slot), promised: promised, accepted: accepted)
+    }
+
+    /// Writes again what is above the slot: records up to here are not needed any more by a
+    /// start from `base(at: slot)`.
+    mutating func carry(above slot: Slot, _ effects: inout [PaxosEffect]) {
+        if staging != nil {
+            // On the disk a promise ends it too; the leader begins it again.
+            staging = nil
+            persist(.promise(promised), &effects)
+        }
+        var next = slot.next
+        while next <= log.end {
+            persist(.entry(log[next]), &effects)
+            next = next.next
+        }
+    }
+
+    /// The snapshot of others up to this slot takes the place of what was delivered; entries
+    /// above stay where they follow it, and so does the ballot of the log. `ballot` is one in
+    /// which, or before which, all of it was chosen: the leaders of lower ones may not know
+    /// it, and are not obeyed any more. Nothing may be on its way to the disk.
+    mutating func install(
+        _ slot: Slot, _ hash: EntryHash, _ ballot: Ballot, _ effects: inout [PaxosEffect]
+    ) {
+        precondition(slot > delivered && pending.isEmpty, "a snapshot that must not be installed")
+        staging = nil
+        if ballot > promised {
+            promised = ballot
+            // The snapshot's manifest has it.
+            promiseDurable = ballot
+            persist(.promise(ballot), &effects)
+        }
+        if !log.has(slot, hash) {
+            log = PaxosLog(start: slot, hash: hash)
+            durable = slot
+        }
+        chosen = max(chosen, slot)
+        hinted = chosen
+        delivered = slot
+        persist(.installed(slot, hash), &effects)
+    }
+
+    /// Drops delivered entries up to the slot from memory, some at a time.
+    mutating func forget(through slot: Slot) { log.forget(through: min(slot, delivered)) }
 
     // MARK: Promises
 
@@ -189,8 +251,7 @@ struct Acceptor: Hashable {
         }
         guard staging?.sequence == page.sequence else { return }
         for entry in page.entries where entry.slot == staging?.received.next {
-            guard entry.slot > chosen || entry.hash == log.hash(at: entry.slot), stage(entry)
-            else {
+            guard entry.slot > chosen || log.has(entry.slot, entry.hash), stage(entry) else {
                 effects.append(.diverged(entry.slot))
                 staging = nil
                 return
@@ -212,7 +273,7 @@ struct Acceptor: Hashable {
     /// Begins a sync with its first page; false if it is another page, or does not fit.
     private mutating func start(_ page: SyncPage, _ effects: inout [PaxosEffect]) -> Bool {
         guard page.entries.first?.slot ?? page.keepThrough.next == page.keepThrough.next,
-            page.keepThrough <= log.end
+            page.keepThrough >= log.start, page.keepThrough <= log.end
         else { return false }
         guard log.hash(at: page.keepThrough) == page.keepHash else {
             effects.append(.diverged(page.keepThrough))
@@ -269,16 +330,16 @@ struct Acceptor: Hashable {
             answer(to: from, hasGap: true, &effects)
             return
         }
-        let before = page.first.rawValue - 1
-        guard log.hash(at: Slot(rawValue: before)) == page.previous else {
-            effects.append(.diverged(Slot(rawValue: before)))
+        let before = Slot(rawValue: page.first.rawValue - 1)
+        guard before < log.start || log.hash(at: before) == page.previous else {
+            effects.append(.diverged(before))
             return
         }
         let end = log.end
-        for entry in page.entries {
-            if entry.slot > log.end {
+        for entry in page.entries where entry.slot > log.start {
+            if entry.slot > log.end, entry.previous == log.hash(at: log.end) {
                 add(entry, &effects)
-            } else if log.hash(at: entry.slot) != entry.hash {
+            } else if !log.has(entry.slot, entry.hash) {
                 effects.append(.diverged(entry.slot))
                 return
             }

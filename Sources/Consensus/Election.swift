@@ -127,9 +127,14 @@ struct Election: Hashable {
                 let last = neighbour.last
             else { continue }
             if last.isHappy { return false }
-            // One with more log goes first: it need not fetch what it lacks.
+            // One with more log goes first: it need not fetch what it lacks; all the more if
+            // this master can't, because it is in a snapshot only (M16).
             if last.isTrusted, (state.accepted, state.end) < (last.accepted, last.end) {
-                wait = jitter + Limits.masterHeartbeat
+                wait = max(wait, jitter + Limits.masterHeartbeat)
+            }
+            let known = state.accepted == last.accepted ? state.end : state.chosen
+            if last.isTrusted, last.start > max(known, state.chosen) {
+                wait = max(wait, jitter + Limits.masterHeartbeat * 3)
             }
         }
         return now - unhappySince >= wait

@@ -63,7 +63,10 @@ struct Leader: Hashable {
     var since: Instant
     var followers: [Follower]
     /// The ballot in which the adopted log was accepted before, and its end then.
-    private var source = PromiseState(accepted: .none, end: .none, chosen: .none, isTrusted: true)
+    private var source = PromiseState(
+        accepted: .none, start: .none, end: .none, chosen: .none, isTrusted: true)
+    /// It lacks what the best log has no more (M16): another must lead.
+    private(set) var isTooFarBehind = false
     /// Where the Begin is.
     private(set) var begin: Slot?
     /// The Begin is chosen and was delivered (M6).
@@ -112,6 +115,10 @@ struct Leader: Hashable {
             adopt([], keep: keep, &acceptor, wall: wall, now: now, &effects)
             return
         }
+        guard keep >= state.start else {
+            isTooFarBehind = true
+            return
+        }
         phase = .fetching(from: best.id, keep: keep, end: state.end, entries: [])
         since = now
         effects.append(.send(best.id, .fetch(ballot, from: keep.next)))
@@ -132,8 +139,8 @@ struct Leader: Hashable {
                 return
             }
             entries.append(entry)
+            since = now
         }
-        since = now
         if entries.last?.slot == end {
             adopt(entries, keep: keep, &acceptor, wall: wall, now: now, &effects)
         } else {
@@ -177,15 +184,21 @@ struct Leader: Hashable {
         guard let state = followers[index].promise else { return }
         followers[index].lastProgress = now
         followers[index].inFlight = 0
+        // One that is too far behind promises again now and then, until it has a snapshot.
+        followers[index].state = .unknown
         if state.accepted == ballot {
+            guard state.end >= acceptor.log.start, state.end <= acceptor.log.end else { return }
             followers[index].state = .streaming
             followers[index].next = state.end.next
             ask(index, acceptor, &effects)
             return
         }
+        // A snapshot may have brought it what was chosen in this ballot.
+        let chosen = min(state.chosen, acceptor.log.end)
         let keep =
             state.accepted == source.accepted
-            ? min(state.end, source.end) : min(state.chosen, source.end)
+            ? max(chosen, min(state.end, source.end)) : chosen
+        guard keep >= max(acceptor.log.start, state.start) else { return }
         syncSequence += 1
         followers[index].state = .syncing(sequence: syncSequence, keep: keep)
         followers[index].next = keep.next
@@ -193,11 +206,15 @@ struct Leader: Hashable {
     }
 
     /// Sends the page of a sync that starts at `next`.
-    private func sendSync(
+    private mutating func sendSync(
         _ index: Int, _ acceptor: Acceptor, _ effects: inout [PaxosEffect]
     ) {
         let follower = followers[index]
         guard case .syncing(let sequence, let keep) = follower.state else { return }
+        guard keep >= acceptor.log.start else {
+            followers[index].state = .unknown
+            return
+        }
         let entries = acceptor.log.page(from: follower.next)
         let last = entries.last?.slot ?? keep
         let page = SyncPage(
@@ -234,16 +251,7 @@ struct Leader: Hashable {
             followers[index].inFlight = 0
         }
         followers[index].lastProgress = now
-        let known = followers[index].durable
-        if state.durable > known {
-            followers[index].durable = state.durable
-            var slot = known.next
-            while slot <= state.durable, followers[index].inFlight > 0 {
-                followers[index].inFlight -= acceptor.log[slot].body.count
-                slot = slot.next
-            }
-            followers[index].inFlight = max(0, followers[index].inFlight)
-        }
+        if state.durable > followers[index].durable { note(state.durable, index, acceptor) }
         if state.durable >= followers[index].next {
             followers[index].next = state.durable.next
         } else if state.hasGap, state.end.next < followers[index].next,
@@ -254,6 +262,23 @@ struct Leader: Hashable {
             followers[index].inFlight = 0
         }
         stream(index, acceptor, &effects)
+    }
+
+    /// A follower has more on its disk.
+    private mutating func note(_ durable: Slot, _ index: Int, _ acceptor: Acceptor) {
+        let known = followers[index].durable
+        followers[index].durable = durable
+        guard known >= acceptor.log.start else {
+            // What was on its way is not in memory any more; nearly all of it has arrived.
+            followers[index].inFlight = 0
+            return
+        }
+        var slot = known.next
+        while slot <= durable, followers[index].inFlight > 0 {
+            followers[index].inFlight -= acceptor.log[slot].body.count
+            slot = slot.next
+        }
+        followers[index].inFlight = max(0, followers[index].inFlight)
     }
 
     /// Sends new entries to every follower that is in step.
@@ -267,6 +292,7 @@ struct Leader: Hashable {
     private mutating func stream(
         _ index: Int, _ acceptor: Acceptor, _ effects: inout [PaxosEffect]
     ) {
+        guard isWithinLog(index, acceptor) else { return }
         while needsStream(index, acceptor) {
             let entries = acceptor.log.page(from: followers[index].next)
             send(index, entries, acceptor, &effects)
@@ -275,8 +301,15 @@ struct Leader: Hashable {
         }
     }
     /// Asks how far a follower is: an Accept without entries.
-    private func ask(_ index: Int, _ acceptor: Acceptor, _ effects: inout [PaxosEffect]) {
+    private mutating func ask(_ index: Int, _ acceptor: Acceptor, _ effects: inout [PaxosEffect]) {
+        guard isWithinLog(index, acceptor) else { return }
         send(index, [], acceptor, &effects)
+    }
+    /// Whether the log still has what a follower needs next; else it needs a snapshot first.
+    private mutating func isWithinLog(_ index: Int, _ acceptor: Acceptor) -> Bool {
+        if followers[index].next > acceptor.log.start { return true }
+        followers[index].state = .unknown
+        return false
     }
     private func send(
         _ index: Int, _ entries: [PaxosEntry], _ acceptor: Acceptor,

@@ -14,10 +14,15 @@ package struct EntryHash: Hashable, Sendable {
     /// Before the first entry.
     package static let none = EntryHash(high: 0, low: 0)
 
-    init(high: UInt64, low: UInt64) {
+    private init(high: UInt64, low: UInt64) {
         self.high = high
         self.low = low
     }
+    /// As a snapshot's plan has it.
+    package init(_ hash: ShortHash) { self.init(high: hash.high, low: hash.low) }
+    /// For a snapshot's plan.
+    package var short: ShortHash { ShortHash(high: high, low: low) }
+
     init(previous: EntryHash, slot: Slot, body: ArraySlice<UInt8>) {
         var writer = ByteWriter(capacity: body.count + 24)
         previous.encode(into: &writer)
@@ -82,7 +87,7 @@ package struct PaxosEntry: Hashable, Sendable {
     package let previous: EntryHash
     package let hash: EntryHash
     /// A coded `EntryBody`.
-    let body: ArraySlice<UInt8>
+    package let body: ArraySlice<UInt8>
 
     init(slot: Slot, ballot: Ballot, previous: EntryHash, content: EntryBody) {
         self.slot = slot
@@ -122,39 +127,5 @@ package struct PaxosEntry: Hashable, Sendable {
         previous = try EntryHash(from: &header)
         hash = try EntryHash(from: &header)
         self.body = body
-    }
-}
-
-/// The log in memory: slots 1 ... end without gaps, each chained to the one before.
-struct PaxosLog: Hashable {
-    private var entries: [PaxosEntry] = []
-
-    var end: Slot { Slot(rawValue: UInt64(entries.count)) }
-
-    subscript(slot: Slot) -> PaxosEntry { entries[Int(slot.rawValue) - 1] }
-
-    /// The hash at a slot up to `end`; `.none` before the first.
-    func hash(at slot: Slot) -> EntryHash { slot == .none ? .none : self[slot].hash }
-
-    mutating func append(_ entry: PaxosEntry) {
-        precondition(
-            entry.slot == end.next && entry.previous == hash(at: end), "entry out of order")
-        entries.append(entry)
-    }
-    mutating func truncate(to slot: Slot) {
-        precondition(slot <= end, "truncation beyond the end")
-        entries.removeLast(Int(end.rawValue - slot.rawValue))
-    }
-    /// Entries from `first` on: at least one if there is any, at most `Limits.paxosPage` bytes.
-    func page(from first: Slot) -> [PaxosEntry] {
-        var size = 0
-        var stop = Int(first.rawValue) - 1
-        let start = min(stop, entries.count)
-        while stop < entries.count, stop - start < 4_096 {
-            size += entries[stop].body.count + 64
-            if size > Limits.paxosPage, stop > start { break }
-            stop += 1
-        }
-        return Array(entries[start..<max(start, stop)])
     }
 }

@@ -13,7 +13,8 @@ package struct Heartbeat: Hashable, Sendable {
     var promised: Ballot
     /// The ballot its log was last synced in.
     var accepted: Ballot
-    /// The end of its log, and how much of it is durable in `accepted`.
+    /// Its log is there above `start`; its end, and how much of it is durable in `accepted`.
+    var start: Slot
     var end: Slot
     var durable: Slot
     var chosen: Slot
@@ -23,14 +24,17 @@ package struct Heartbeat: Hashable, Sendable {
     var isHappy: Bool
     /// Its log is sound: it votes.
     var isTrusted: Bool
+    /// Durable there, the newest first (M15).
+    var snapshots: [SnapshotMark]
 
     func encode(into writer: inout ByteWriter) {
         writer.write(sent.nanoseconds)
         writer.writeOptional(echo) { $0.write($1.nanoseconds) }
         promised.encode(into: &writer)
         accepted.encode(into: &writer)
-        for slot in [end, durable, chosen] { writer.write(slot) }
+        for slot in [start, end, durable, chosen] { writer.write(slot) }
         for flag in [isLeading, isHappy, isTrusted] { writer.write(flag) }
+        writer.writeList(snapshots) { $1.encode(into: &$0) }
     }
 }
 
@@ -42,12 +46,16 @@ extension Heartbeat {
         }
         promised = try Ballot(from: &reader)
         accepted = try Ballot(from: &reader)
+        start = try reader.read()
         end = try reader.read()
         durable = try reader.read()
         chosen = try reader.read()
         isLeading = try reader.readBool()
         isHappy = try reader.readBool()
         isTrusted = try reader.readBool()
+        snapshots = try reader.readList(bound: 2) { (reader) throws(DecodeError) in
+            try SnapshotMark(from: &reader)
+        }
     }
 }
 
@@ -55,6 +63,8 @@ extension Heartbeat {
 package struct PromiseState: Hashable, Sendable {
     /// The ballot its log was last synced in.
     package var accepted: Ballot
+    /// Its log is there above it.
+    package var start: Slot
     package var end: Slot
     package var chosen: Slot
     /// False: its log is damaged and the promise does not count.
@@ -116,7 +126,8 @@ package enum PaxosMessage: Hashable, Sendable {
     case probe(Ballot, nonce: UInt64)
     case probeAnswer(Ballot, nonce: UInt64)
 
-    /// One byte for the case, then its fields. At most `Limits.frameHead` bytes.
+    /// One byte for the case, then its fields; 1 and 3 were other forms of 13 and 14. At most
+    /// `Limits.frameHead` bytes.
     package func encode(into writer: inout ByteWriter) {
         func tag(_ value: UInt8, _ ballot: Ballot? = nil) {
             writer.write(value)
@@ -124,12 +135,13 @@ package enum PaxosMessage: Hashable, Sendable {
         }
         switch self {
         case .heartbeat(let heartbeat):
-            tag(1)
+            tag(13)
             heartbeat.encode(into: &writer)
         case .prepare(let ballot): tag(2, ballot)
         case .promise(let ballot, let state):
-            tag(3, ballot)
+            tag(14, ballot)
             state.accepted.encode(into: &writer)
+            writer.write(state.start)
             writer.write(state.end)
             writer.write(state.chosen)
             writer.write(state.isTrusted)
@@ -167,19 +179,20 @@ package enum PaxosMessage: Hashable, Sendable {
     /// Reads what `encode` wrote; entries whose hash is wrong are an error.
     package init(from reader: inout ByteReader) throws(DecodeError) {
         let kind = try reader.read(UInt8.self)
-        if kind == 1 {
+        if kind == 13 {
             self = .heartbeat(try Heartbeat(from: &reader))
             return
         }
         let ballot = try Ballot(from: &reader)
         switch kind {
         case 2: self = .prepare(ballot)
-        case 3:
+        case 14:
             self = .promise(
                 ballot,
                 PromiseState(
-                    accepted: try Ballot(from: &reader), end: try reader.read(),
-                    chosen: try reader.read(), isTrusted: try reader.readBool()))
+                    accepted: try Ballot(from: &reader), start: try reader.read(),
+                    end: try reader.read(), chosen: try reader.read(),
+                    isTrusted: try reader.readBool()))
         case 4: self = .refuse(ballot)
         case 5: self = .fetch(ballot, from: try reader.read())
         case 6: self = .fetched(ballot, try reader.readEntries())

@@ -68,6 +68,12 @@ package struct PaxosPeer: Hashable, Sendable {
     package var hasRot: Bool
     /// How much of its log was durable.
     package var durable: Slot
+    /// The highest ballot it promised.
+    package var promised: Ballot
+    /// Its log is there above this slot.
+    package var start: Slot
+    /// Durable there, the newest first.
+    package var snapshots: [SnapshotMark]
 }
 
 /// A master's Paxos.
@@ -78,17 +84,20 @@ package struct PaxosNode: Hashable, Sendable {
     private var leader: Leader?
     private var reads: ReadIndex
     private var wall = Timestamp.zero
+    /// The host's durable snapshots, the newest first, at most two: the others are told.
+    package var snapshots: [SnapshotMark] = []
 
-    /// Replays the records of the disk in log order. With `hasRot`, or if they do not fit
-    /// together, the node takes part but neither votes nor leads. `members` contains `id`.
+    /// Replays the records of the disk behind `base` in log order. With `hasRot`, or if they do
+    /// not fit together, the node takes part but neither votes nor leads. `members` contains
+    /// `id`.
     package init(
-        id: MasterID, members: [MasterID], records: [PaxosRecord], hasRot: Bool, seed: UInt64,
-        now: Instant
+        id: MasterID, members: [MasterID], base: PaxosBase = .none, records: [PaxosRecord],
+        hasRot: Bool, seed: UInt64, now: Instant
     ) {
         precondition(members.contains(id), "a master must be a member")
         let peers = members.filter { $0 != id }.sorted()
         self.id = id
-        acceptor = Acceptor(id: id, records: records, hasRot: hasRot)
+        acceptor = Acceptor(id: id, base: base, records: records, hasRot: hasRot)
         reads = ReadIndex(peers: peers)
         election = Election(
             id: id, peers: peers, round: acceptor.promised.round, seed: seed, now: now)
@@ -108,6 +117,10 @@ package struct PaxosNode: Hashable, Sendable {
     package var promised: Ballot { acceptor.promised }
     /// The ballot its log was last synced in.
     package var accepted: Ballot { acceptor.accepted }
+    /// Its log is in memory above this slot.
+    package var start: Slot { acceptor.log.start }
+    /// It leads, or tries to.
+    package var isLeadingOrTrying: Bool { leader != nil }
     /// The end of its log.
     package var end: Slot { acceptor.log.end }
     /// What is durable in `accepted`: its vote.
@@ -128,11 +141,46 @@ package struct PaxosNode: Hashable, Sendable {
                 id: neighbour.id,
                 isUp: neighbour.heard.map { now - $0 < Limits.quorumLoss } ?? false,
                 hasRot: neighbour.last.map { !$0.isTrusted } ?? false,
-                durable: neighbour.last?.durable ?? .none)
+                durable: neighbour.last?.durable ?? .none,
+                promised: neighbour.last?.promised ?? .none, start: neighbour.last?.start ?? .none,
+                snapshots: neighbour.last?.snapshots ?? [])
         }
     }
-    /// The hash of a slot up to `end`: equal on all nodes where it is chosen.
+    /// The hash of a slot from `start` to `end`: equal on all nodes where it is chosen.
     package func hash(at slot: Slot) -> EntryHash { acceptor.log.hash(at: slot) }
+    /// The entry of a slot above `start`, up to `end`.
+    package func entry(at slot: Slot) -> PaxosEntry { acceptor.log[slot] }
+
+    // MARK: Snapshots
+
+    /// What a start from a snapshot of this slot goes on with: delivered, and above `start`.
+    package func base(at slot: Slot) -> PaxosBase { acceptor.base(at: slot) }
+    /// What a start from a snapshot of others goes on with. `ballot`: see `install`.
+    package func base(after slot: Slot, _ hash: EntryHash, _ ballot: Ballot) -> PaxosBase {
+        PaxosBase(
+            slot: slot, hash: hash, promised: max(ballot, acceptor.promised),
+            accepted: acceptor.accepted)
+    }
+    /// Gives the records that a start from `base(at: slot)` needs, besides all later ones.
+    package mutating func carry(above slot: Slot) -> [PaxosEffect] {
+        var effects: [PaxosEffect] = []
+        acceptor.carry(above: slot, &effects)
+        return effects
+    }
+    /// A snapshot of others, above all that was delivered, is durable here and takes the place
+    /// of the log up to its slot. `ballot`: the promise of a master that had it. Every record
+    /// must be durable; not while it leads.
+    package mutating func install(
+        _ slot: Slot, _ hash: EntryHash, _ ballot: Ballot
+    ) -> [PaxosEffect] {
+        precondition(leader == nil, "a leader has everything")
+        var effects: [PaxosEffect] = []
+        acceptor.install(slot, hash, ballot, &effects)
+        election.note(ballot)
+        return effects
+    }
+    /// Entries up to the slot are in durable snapshots: they leave the memory, some at a time.
+    package mutating func forget(through slot: Slot) { acceptor.forget(through: slot) }
 
     // MARK: Steps
 
@@ -151,6 +199,7 @@ package struct PaxosNode: Hashable, Sendable {
         }
         if let ballot = leader?.ballot, ballot != acceptor.promised { stop(now: now, &effects) }
         leader?.advance(&acceptor, wall: wall, now: now, &effects)
+        if leader?.isTooFarBehind == true { stop(now: now, &effects) }
         deliver(&effects)
         return effects
     }
@@ -226,9 +275,9 @@ package struct PaxosNode: Hashable, Sendable {
         for neighbour in election.neighbours {
             let heartbeat = Heartbeat(
                 sent: now, echo: neighbour.last?.sent, promised: acceptor.promised,
-                accepted: acceptor.accepted, end: acceptor.log.end, durable: acceptor.durable,
-                chosen: acceptor.chosen, isLeading: leader != nil, isHappy: election.isHappy,
-                isTrusted: acceptor.isTrusted)
+                accepted: acceptor.accepted, start: acceptor.log.start, end: acceptor.log.end,
+                durable: acceptor.durable, chosen: acceptor.chosen, isLeading: leader != nil,
+                isHappy: election.isHappy, isTrusted: acceptor.isTrusted, snapshots: snapshots)
             effects.append(.send(neighbour.id, .heartbeat(heartbeat)))
         }
     }

@@ -5,6 +5,8 @@
 //     syncBegin alone counts as a promise.
 //  2. An entry outside a sync was accepted in the ballot of the last sync.
 //  3. `chosen` is a hint: true, but maybe old.
+//  4. An entry that is there already changes nothing: those above a snapshot's slot are written
+//     again behind the place where a start from it begins to read.
 
 package import Base
 
@@ -19,6 +21,8 @@ package enum PaxosRecord: Hashable, Sendable {
     case syncEnd(Ballot, end: Slot)
     /// Every slot up to here is chosen.
     case chosen(Slot)
+    /// The log up to the slot came as a snapshot of another master; its hash.
+    case installed(Slot, EntryHash)
 
     /// All but the payload; at most 100 bytes.
     package func encodeHeader(into writer: inout ByteWriter) {
@@ -40,6 +44,10 @@ package enum PaxosRecord: Hashable, Sendable {
         case .chosen(let slot):
             writer.write(5 as UInt8)
             writer.write(slot)
+        case .installed(let slot, let hash):
+            writer.write(6 as UInt8)
+            writer.write(slot)
+            hash.encode(into: &writer)
         }
     }
 
@@ -57,6 +65,7 @@ package enum PaxosRecord: Hashable, Sendable {
         case 3: self = .syncBegin(try Ballot(from: &reader), keepThrough: try reader.read())
         case 4: self = .syncEnd(try Ballot(from: &reader), end: try reader.read())
         case 5: self = .chosen(try reader.read())
+        case 6: self = .installed(try reader.read(), try EntryHash(from: &reader))
         case let other: throw .invalid(field: "paxos record", value: UInt64(other))
         }
         try reader.finish()

@@ -46,6 +46,9 @@ package struct MasterConfiguration: Sendable {
     package var trashTime: Interval
     /// A disk that delays writes gets nothing new for so long (C21).
     package var grayPause: Interval
+    /// As a leader it calls for a snapshot after so many entries, or bytes of them (M15).
+    package var snapshotEntries: UInt64
+    package var snapshotBytes: UInt64
 
     /// Segments of production size and a root directory of root, unless given.
     package init(
@@ -53,7 +56,9 @@ package struct MasterConfiguration: Sendable {
         seed: UInt64, segmentSize: Int = Limits.segment, rootMode: UInt16 = 0o755,
         rootUser: UInt32 = 0, rootGroup: UInt32 = 0,
         repairDelay: Interval = Limits.repairDelay, trashTime: Interval = Limits.trashTime,
-        grayPause: Interval = Limits.grayPause
+        grayPause: Interval = Limits.grayPause,
+        snapshotEntries: UInt64 = Limits.snapshotEntries,
+        snapshotBytes: UInt64 = Limits.snapshotBytes
     ) {
         precondition((1...Limits.members).contains(goal), "goal out of range")
         self.cell = cell
@@ -69,6 +74,8 @@ package struct MasterConfiguration: Sendable {
         self.repairDelay = repairDelay
         self.trashTime = trashTime
         self.grayPause = grayPause
+        self.snapshotEntries = snapshotEntries
+        self.snapshotBytes = snapshotBytes
     }
 }
 
@@ -80,13 +87,16 @@ package struct MasterCore: NodeCore, Sendable {
     private static let rounds = Limits.serverHeartbeat
 
     let configuration: MasterConfiguration
-    private var log: SegmentLog
+    var log: SegmentLog
+    /// The files of the disk, until they were looked at.
+    var inventory: DiskInventory?
+    var snapshot = SnapshotState()
     private var recovered: [PaxosRecord] = []
     private var hasRot = false
     /// The log's number of the record before ticket 1.
     private var ticketBase: UInt64 = 0
     /// Nil while the log is replayed.
-    package private(set) var paxos: PaxosNode?
+    package internal(set) var paxos: PaxosNode?
     var namespace: Namespace
     /// What only a leader has.
     var lead: Leadership?
@@ -94,7 +104,7 @@ package struct MasterCore: NodeCore, Sendable {
     private(set) var time = NodeTime(now: .zero, wall: .zero)
     private var effects: [NodeEffect] = []
     private var lastTag: UInt64 = 0
-    private var isHalted = false
+    private(set) var isHalted = false
     private var hasAlarmedIdentity = false
     /// Since this process began.
     private(set) var connections = ConnectionCounts()
@@ -105,7 +115,8 @@ package struct MasterCore: NodeCore, Sendable {
         log = SegmentLog(
             LogConfiguration(
                 cell: configuration.cell, owner: .master(configuration.id),
-                disk: configuration.disk, segmentSize: configuration.segmentSize))
+                disk: configuration.disk, segmentSize: configuration.segmentSize,
+                hasCheckpoints: true))
         namespace = Namespace(
             rootMode: configuration.rootMode, rootUser: configuration.rootUser,
             rootGroup: configuration.rootGroup)
@@ -136,7 +147,9 @@ package struct MasterCore: NodeCore, Sendable {
     }
 
     package var wakeTime: Instant {
-        var wake = min(log.wakeTime, paxos?.wakeTime ?? Instant(nanoseconds: .max))
+        if wantsSnapshotTurn { return time.now }
+        var wake = log.wakeTime
+        if let paxos, !isFrozen { wake = min(wake, paxos.wakeTime) }
         if let lead { wake = min(wake, lead.nextRound) }
         // Timers of hosts may not reach to the end of time.
         return min(wake, time.now + .seconds(60))
@@ -144,9 +157,18 @@ package struct MasterCore: NodeCore, Sendable {
 
     private mutating func take(_ event: NodeEvent) {
         switch event {
-        case .start(let inventory): carryOut(log.start(inventory))
+        case .start(let inventory):
+            self.inventory = inventory
+            // Two snapshots have to find room beside the segments.
+            let share = DiskInventory(
+                files: inventory.files, capacity: inventory.capacity / 10 * 9)
+            carryOut(log.start(share))
         case .disk(let operation, let result):
-            carryOut(log.completed(operation, result, now: time.now))
+            if snapshot.files.owns(operation) {
+                take(snapshot.files.completed(operation, result, &log))
+            } else {
+                carryOut(log.completed(operation, result, now: time.now))
+            }
         case .frame(let peer, let frame): receive(frame, from: peer)
         case .disconnected(.client(let connection)): lead?.forget(connection)
         case .disconnected(.server(let server)): lead?.lose(server, at: time.now)
@@ -163,12 +185,18 @@ package struct MasterCore: NodeCore, Sendable {
             makeRound()
         }
         startReads()
+        callForSnapshot()
         propose()
         sendOrders()
+        makeSnapshot()
+        fetchSnapshot()
+        forgetEntries()
+        lookAtOthers()
     }
 
     // MARK: Doors
 
+    mutating func carryOut(_ effect: DiskEffect) { effects.append(.disk(effect)) }
     mutating func send(_ peer: Peer, _ frame: Frame) { effects.append(.send(peer, frame)) }
     mutating func report(_ text: String, isAlarm: Bool = false) {
         effects.append(.report(text, isAlarm: isAlarm))
@@ -186,6 +214,7 @@ package struct MasterCore: NodeCore, Sendable {
     private mutating func receive(_ frame: Frame, from peer: Peer) {
         switch (frame.kind, peer) {
         case (.paxos, .master(let master)): receivePaxos(frame, from: master)
+        case (.snapshot, .master(let master)): receiveSnapshot(frame, from: master)
         case (.metadataRequest, _): receiveRequest(frame, from: peer)
         case (.report, .server(let server)): receiveReport(frame, from: server)
         default: report("unexpected frame \(frame.kind) from \(peer)")
@@ -213,7 +242,7 @@ package struct MasterCore: NodeCore, Sendable {
 
     // MARK: Log
 
-    private mutating func carryOut(_ outputs: [LogOutput]) {
+    mutating func carryOut(_ outputs: [LogOutput]) {
         for output in outputs where !isHalted {
             switch output {
             case .disk(let effect): effects.append(.disk(effect))
@@ -230,7 +259,8 @@ package struct MasterCore: NodeCore, Sendable {
                 carryOut(
                     .persisted(through: PaxosTicket(rawValue: number.rawValue - ticketBase)))
             case .failed(let failure): halt("the log failed: \(failure)")
-            case .identified, .placed: break
+            case .identified: startSnapshots()
+            case .placed: break
             }
         }
     }
@@ -248,18 +278,30 @@ package struct MasterCore: NodeCore, Sendable {
     private mutating func startPaxos() {
         ticketBase = log.nextNumber.rawValue - 1
         paxos = PaxosNode(
-            id: configuration.id, members: configuration.masters.map(\.id), records: recovered,
-            hasRot: hasRot, seed: random.next(), now: time.now)
+            id: configuration.id, members: configuration.masters.map(\.id), base: snapshot.base,
+            records: recovered, hasRot: hasRot, seed: random.next(), now: time.now)
+        tellSnapshots()
         if paxos?.hasRot == true, !hasRot {
             report("the log contradicts itself: this master does not vote", isAlarm: true)
         }
         recovered = []
+        // What is known to be chosen is applied before anything else comes.
+        carryOut(.tick(time.wall))
     }
 
     // MARK: Paxos
 
     mutating func carryOut(_ event: PaxosEvent) {
-        for effect in paxos?.step(event, now: time.now) ?? [] where !isHalted {
+        if isFrozen {
+            // As good as lost: whoever sent it asks again.
+            guard case .persisted = event else { return }
+        }
+        let effects = paxos?.step(event, now: time.now) ?? []
+        carryOut(effects)
+    }
+
+    mutating func carryOut(_ effects: [PaxosEffect]) {
+        for effect in effects where !isHalted {
             switch effect {
             case .persist(let record, let ticket):
                 var header = ByteWriter(capacity: 100)

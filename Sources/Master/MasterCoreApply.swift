@@ -13,6 +13,7 @@ extension MasterCore {
             let action = Command.Action.begin(
                 round: entry.ballot.round, leader: entry.ballot.node)
             _ = namespace.apply(Command(time: wall, action: action), slot: entry.slot)
+            noteApplied(entry.slot, bytes: 0, isSnapshot: false)
         case .commands(let bytes):
             var submitted: [Submitted] = []
             if let tag = entry.tag, lead?.batches.first?.tag == tag {
@@ -20,11 +21,13 @@ extension MasterCore {
                 lead?.appliedTag = tag
             }
             var reader = ByteReader(bytes)
+            var isSnapshot = false
             do throws(DecodeError) {
                 let count = try reader.read(UInt32.self)
                 for index in 0..<Int(count) {
                     let command = try Command(from: &reader)
                     let outcome = namespace.apply(command, slot: entry.slot)
+                    if command.action == .snapshot { isSnapshot = true }
                     if index < submitted.count {
                         finish(submitted[index], command.action, outcome)
                     }
@@ -34,6 +37,7 @@ extension MasterCore {
                 // Another release wrote it: going on would make this master differ.
                 halt("slot \(entry.slot) can't be read: \(error)")
             }
+            noteApplied(entry.slot, bytes: bytes.count, isSnapshot: isSnapshot)
         }
     }
 
@@ -59,6 +63,7 @@ extension MasterCore {
         case .changeEpoch(let set), .fillSet(let set):
             lead?.sets.update(set) { $0.isChanging = false }
         case .createSet: lead?.sets.creating -= 1
+        case .snapshot: lead?.isCallingSnapshot = false
         case .confirm:
             lead?.confirmingDrops = [:]
             lead?.confirmingCuts = [:]
@@ -93,7 +98,7 @@ extension MasterCore {
             for session in lead?.files.sessions ?? [] where !namespace.hasSession(session) {
                 lead?.files.end(session)
             }
-        case .confirm: break
+        case .confirm, .snapshot: break
         }
         if case .client = command.purpose { return }
         lead?.isDirty = true

@@ -29,6 +29,7 @@ enum Purpose: Hashable, Sendable {
     case fillSet(SetID)
     case confirm
     case tick
+    case snapshot
 }
 
 /// A name in a directory.
@@ -80,6 +81,9 @@ struct Leadership: Sendable {
     var nextRound: Instant
     /// Something changed that a round should look at.
     var isDirty = true
+
+    /// A `snapshot` command is on its way (M15).
+    var isCallingSnapshot = false
 
     // Clients
     var changes: [QueuedChange] = []

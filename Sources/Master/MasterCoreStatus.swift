@@ -44,6 +44,8 @@ extension MasterCore {
                 isUp: isSelf || peer?.isUp ?? false,
                 hasRot: isSelf ? isDamaged : peer?.hasRot ?? false,
                 durable: isSelf ? paxos?.durable ?? .none : peer?.durable ?? .none,
+                snapshot: (isSelf ? snapshots : peer?.snapshots ?? []).first?.slot ?? .none,
+                firstKept: (isSelf ? paxos?.start : peer?.start)?.next ?? .none,
                 connections: isSelf ? connections : nil)
         }
     }

@@ -49,6 +49,8 @@ package struct Command: Hashable, Sendable {
         case confirmDrops([UInt64])
         /// These cuts are committed on every member of their sets. -> done
         case confirmCuts([PendingCut])
+        /// Every master takes a snapshot of the state after this slot (M15). -> done
+        case snapshot
     }
 }
 

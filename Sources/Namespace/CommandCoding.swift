@@ -62,6 +62,7 @@ extension Command {
         case .confirmCuts(let cuts):
             writer.write(10 as UInt8)
             writer.writeList(cuts) { $1.encode(into: &$0) }
+        case .snapshot: writer.write(11 as UInt8)
         default: preconditionFailure("not a server's action")
         }
     }
@@ -121,6 +122,7 @@ extension Command {
                 try reader.readList(bound: Bound.list) { (reader) throws(DecodeError) in
                     try PendingCut(from: &reader)
                 })
+        case 11: .snapshot
         default: throw .invalid(field: "command", value: UInt64(tag))
         }
     }

@@ -41,6 +41,18 @@ struct Directory: Sendable {
     private(set) var entries = OrderedTable<Dentry>()
     private var names = OrderedTable<NameKey>()
 
+    /// Without a name, as a new one or as a snapshot begins it.
+    init(nextCookie: UInt64 = 3) { self.nextCookie = nextCookie }
+
+    /// Takes the next name of a snapshot; false if it can't be there.
+    mutating func restore(_ entry: Dentry) -> Bool {
+        guard entry.cookie >= 3, entry.cookie < nextCookie, find(entry.name) == nil,
+            entries.append(entry)
+        else { return false }
+        names.insert(NameKey(hash: NameKey.hash(entry.name), cookie: entry.cookie))
+        return true
+    }
+
     func find(_ name: [UInt8]) -> Dentry? {
         let hash = NameKey.hash(name)
         for key in names.elements(from: NameKey(hash: hash, cookie: 0)) {

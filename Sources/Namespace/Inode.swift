@@ -86,6 +86,26 @@ struct InodeTable: Sendable {
         return slot
     }
 
+    /// Puts a record of a snapshot into the next slot.
+    mutating func restore(_ record: InodeRecord) {
+        records.append(record)
+        if record.kind != nil { count += 1 }
+    }
+    /// Takes the list of free slots as a snapshot has it; false if it is none.
+    mutating func restore(firstFree: UInt64) -> Bool {
+        self.firstFree = firstFree
+        var left = UInt64(lastSlot) - count
+        var slot = firstFree
+        while slot != 0 {
+            guard left > 0, slot < UInt64(records.count), records[Int(slot)].kind == nil else {
+                return false
+            }
+            left -= 1
+            slot = records[Int(slot)].size
+        }
+        return true
+    }
+
     mutating func free(_ slot: Int) {
         let generation = records[slot].generation
         precondition(records[slot].kind != nil, "an inode is freed once")

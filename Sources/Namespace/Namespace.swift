@@ -81,6 +81,17 @@ package struct Namespace: Sendable {
         precondition(inodes.id(slot) == .root)
     }
 
+    /// What a snapshot says of the whole; the tables are empty.
+    init(_ head: SnapshotHead) {
+        time = head.time
+        applied = head.applied
+        leader = (head.round, head.master)
+        lastSession = head.lastSession
+        lastSet = head.lastSet
+        lastOrder = head.lastOrder
+        lastScrub = head.lastScrub
+    }
+
     /// Applies a command of the log's slot; a slot may have several, in order. The outcome
     /// depends on the state and the command only.
     package mutating func apply(_ command: Command, slot: Slot) -> Outcome {
@@ -101,6 +112,7 @@ package struct Namespace: Sendable {
             extendSessions()
             return .done
         case .registerServer(let server, let disks): return register(server, disks)
+        case .snapshot: return .done
         case .createSet(let members, let primary, let minMembers):
             return createSet(members, primary, minMembers)
         case .changeEpoch(let configuration, let incarnations):

@@ -135,7 +135,7 @@ extension Namespace {
     // MARK: Cuts
 
     /// The chunk that a file of this size ends in the middle of, if it has a place.
-    private func cutChunk(_ slot: Int, _ size: UInt64) -> LayoutChunk? {
+    func cutChunk(_ slot: Int, _ size: UInt64) -> LayoutChunk? {
         let chunk = UInt64(Limits.chunk)
         return size % chunk == 0 ? nil : place(slot, UInt32(size / chunk))
     }
@@ -149,7 +149,7 @@ extension Namespace {
         cutOrders.insert(pending(cut, place))
     }
 
-    private func pending(_ cut: Cut, _ place: LayoutChunk) -> PendingCut {
+    func pending(_ cut: Cut, _ place: LayoutChunk) -> PendingCut {
         PendingCut(
             set: place.set, chunk: place.chunk, truncation: cut.truncation,
             from: UInt32(cut.size % UInt64(Limits.chunk)))

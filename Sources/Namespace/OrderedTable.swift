@@ -15,6 +15,12 @@ protocol Keyed {
 
 private let leafCapacity = 64
 
+/// A place in a table that nobody changes meanwhile.
+struct TableCursor: Sendable {
+    var leaf = 0
+    var index = 0
+}
+
 struct OrderedTable<Element: Keyed & Sendable>: Sequence, Sendable {
     fileprivate struct Leaf: Sendable {
         /// Beside the elements, so that finding a leaf touches one array only.
@@ -151,6 +157,24 @@ struct OrderedTable<Element: Keyed & Sendable>: Sequence, Sendable {
             defer { index += 1 }
             return leaves[leaf].elements[index]
         }
+    }
+
+    /// The element at a place that a walk came to, which moves on; nil at the end.
+    func next(_ cursor: inout TableCursor) -> Element? {
+        guard cursor.leaf < leaves.count else { return nil }
+        let elements = leaves[cursor.leaf].elements
+        defer {
+            cursor.index += 1
+            if cursor.index == elements.count { cursor = TableCursor(leaf: cursor.leaf + 1) }
+        }
+        return elements[cursor.index]
+    }
+
+    /// Adds an element whose key is above all others; false if it is not.
+    mutating func append(_ element: Element) -> Bool {
+        if let last, element.key <= last.key { return false }
+        insert(element)
+        return true
     }
 
     func makeIterator() -> Elements { Elements(leaves, leaf: 0, index: 0) }

@@ -21,7 +21,7 @@ package struct DiskOperation: Identifier {
 package enum DiskFile: Hashable, Comparable, Sendable {
     /// Identity and incarnation of the disk.
     case superblock
-    /// One of the two index checkpoints, 0 or 1.
+    /// One of the two index checkpoints, or of a master's two snapshots: 0 or 1.
     case checkpoint(UInt8)
     /// A segment of the log, by its number in the folder.
     case segment(UInt32)

@@ -34,6 +34,9 @@ package struct LogConfiguration: Hashable, Sendable {
     /// Whether `.replayed` records carry their payload (a copy); its checksum is tested anyway.
     package var replaysPayloads: Bool
 
+    /// A footer tells a start the headers of a segment; it has no use for one that wants payloads.
+    var hasFooters: Bool { hasCheckpoints && !replaysPayloads }
+
     /// Sizes are those of production unless given.
     package init(
         cell: CellID, owner: DiskOwner, disk: DiskID, segmentSize: Int = Limits.segment,

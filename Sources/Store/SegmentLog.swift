@@ -120,7 +120,7 @@ package struct SegmentLog: Sendable {
     /// Whether `append` is allowed.
     package var isReady: Bool { phase == .ready }
     /// Whether something is on its way to the disk, or waits for it.
-    var isWriting: Bool { inFlight != nil || !queue.isEmpty }
+    package var isWriting: Bool { inFlight != nil || !queue.isEmpty }
     /// Whether it stopped for ever (S4).
     package var hasFailed: Bool { phase == .failed }
     /// When `flush` wants to be called although nothing happened.

@@ -365,7 +365,7 @@ extension SegmentLog {
         recovery.arrived = [:]
         recovery.footer = []
         self.recovery = recovery
-        let hasFooter = isNamed && configuration.hasCheckpoints && recovery.scanEnd < size
+        let hasFooter = isNamed && configuration.hasFooters && recovery.scanEnd < size
         return hasFooter ? [readFooter()] : scan(now: now)
     }
 

@@ -24,7 +24,7 @@ extension SegmentLog {
         if let file = files.firstIndex(where: { $0.state == .free }) {
             guard let superblock else { preconditionFailure("a log without identity") }
             let outputs = closeSegment()
-            footer = configuration.hasCheckpoints ? FooterBuilder() : nil
+            footer = configuration.hasFooters ? FooterBuilder() : nil
             segmentsThisRun += 1
             let generation = superblock.incarnation.rawValue << 24 | segmentsThisRun
             files[file].state = .live(generation: generation)

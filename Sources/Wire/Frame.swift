@@ -31,6 +31,7 @@ package enum FrameKind: UInt16, Hashable, Sendable, CaseIterable {
     case readReply = 35
     case replication = 48
     case paxos = 64
+    case snapshot = 65
     case report = 80
     case orders = 81
 }

@@ -15,11 +15,15 @@ package struct MasterStatus: Hashable, Sendable {
     package var durable: Slot
     /// Of the leader; it does not hear those of others.
     package var connections: ConnectionCounts?
+    /// The slot of its newest durable snapshot (M15); 0: it has none.
+    package var snapshot: Slot
+    /// The first slot of the log that it can still give to others (M16).
+    package var firstKept: Slot
 
     /// All fields at once.
     package init(
         id: MasterID, address: PeerAddress, isLeader: Bool, isUp: Bool, hasRot: Bool,
-        durable: Slot, connections: ConnectionCounts? = nil
+        durable: Slot, snapshot: Slot, firstKept: Slot, connections: ConnectionCounts? = nil
     ) {
         self.id = id
         self.address = address
@@ -27,6 +31,8 @@ package struct MasterStatus: Hashable, Sendable {
         self.isUp = isUp
         self.hasRot = hasRot
         self.durable = durable
+        self.snapshot = snapshot
+        self.firstKept = firstKept
         self.connections = connections
     }
 }
@@ -270,7 +276,7 @@ package struct CellStatus: Hashable, Sendable {
             writer.write(master.id)
             master.address.encode(into: &writer)
             for flag in [master.isLeader, master.isUp, master.hasRot] { writer.write(flag) }
-            writer.write(master.durable)
+            for slot in [master.durable, master.snapshot, master.firstKept] { writer.write(slot) }
             writer.writeOptional(master.connections) { $1.encode(into: &$0) }
         }
         writer.writeList(servers) { writer, server in
@@ -298,6 +304,7 @@ package struct CellStatus: Hashable, Sendable {
                 id: try reader.read(), address: try PeerAddress(from: &reader),
                 isLeader: try reader.readBool(), isUp: try reader.readBool(),
                 hasRot: try reader.readBool(), durable: try reader.read(),
+                snapshot: try reader.read(), firstKept: try reader.read(),
                 connections: try reader.readOptional { (reader) throws(DecodeError) in
                     try ConnectionCounts(from: &reader)
                 })

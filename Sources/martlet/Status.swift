@@ -91,6 +91,8 @@ struct Status: ParsableCommand {
                 ("up", .bool(master.isUp)), ("rot", .bool(master.hasRot)),
                 ("durable", .unsigned(master.durable.rawValue)),
                 ("connections", master.connections.map { json($0) } ?? .null),
+                ("snapshot", .unsigned(master.snapshot.rawValue)),
+                ("first_kept", .unsigned(master.firstKept.rawValue)),
             ])
         }
         let leader = status.masters.first(where: \.isLeader)

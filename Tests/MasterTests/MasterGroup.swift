@@ -11,6 +11,8 @@ import Wire
 struct MemoryDisk {
     private(set) var files: [DiskFile: [UInt8]] = [:]
 
+    mutating func flip(_ file: DiskFile, at offset: Int) { files[file]?[offset] ^= 1 }
+
     var inventory: DiskInventory {
         DiskInventory(
             files: files.keys.sorted().map { DiskFileSize(file: $0, size: files[$0]!.count) },
@@ -133,14 +135,22 @@ final class MasterGroup {
     let goal: Int
     private let repairDelay: Interval
     private let trashTime: Interval
+    private let segmentSize: Int
+    private let snapshotEntries: UInt64
+    /// Of each master's root directory: they should be the same.
+    var rootModes: [UInt16]
 
     init(
-        masters: Int, servers: Int = 0, goal: Int = 3,
-        repairDelay: Interval = Limits.repairDelay, trashTime: Interval = Limits.trashTime
+        masters: Int, servers: Int = 0, goal: Int = 3, segmentSize: Int = 4 << 20,
+        repairDelay: Interval = Limits.repairDelay, trashTime: Interval = Limits.trashTime,
+        snapshotEntries: UInt64 = Limits.snapshotEntries, rootModes: [UInt16]? = nil
     ) {
         self.goal = goal
         self.repairDelay = repairDelay
         self.trashTime = trashTime
+        self.segmentSize = segmentSize
+        self.snapshotEntries = snapshotEntries
+        self.rootModes = rootModes ?? Array(repeating: 0o755, count: masters)
         cores = Array(repeating: nil, count: masters)
         disks = Array(repeating: MemoryDisk(), count: masters)
         mail = Array(repeating: [], count: masters)
@@ -159,8 +169,9 @@ final class MasterGroup {
             MasterConfiguration(
                 cell: CellID(high: 1, low: 2), id: MasterID(rawValue: UInt16(index + 1)),
                 masters: addresses, goal: goal, disk: DiskID(rawValue: UInt64(index + 100)),
-                seed: UInt64(now.nanoseconds) + UInt64(index), segmentSize: 4 << 20,
-                repairDelay: repairDelay, trashTime: trashTime))
+                seed: UInt64(now.nanoseconds) + UInt64(index), segmentSize: segmentSize,
+                rootMode: rootModes[index], repairDelay: repairDelay, trashTime: trashTime,
+                snapshotEntries: snapshotEntries))
         mail[index] = [.start(disks[index].inventory)]
     }
     func crash(_ index: Int) {
@@ -242,7 +253,9 @@ final class MasterGroup {
             } else {
                 turn(place)
             }
-        case .halt(let reason): halts.append(reason)
+        case .halt(let reason):
+            halts.append(reason)
+            cores[index] = nil
         case .report(let text, let isAlarm): if isAlarm { alarms.append(text) }
         case .address: break
         }
@@ -256,6 +269,17 @@ final class MasterGroup {
         copy.isServing = false
         copy.learner = nil
         servers[learner].sets[fill.set] = copy
+    }
+
+    /// Bytes of all files on a master's disk.
+    func diskBytes(_ index: Int) -> Int { disks[index].files.values.reduce(0) { $0 + $1.count } }
+    /// Damages a file of a master's disk.
+    func damage(_ file: DiskFile, of index: Int, at offset: Int) {
+        disks[index].flip(file, at: offset)
+    }
+    /// Files of snapshots on a master's disk, by name.
+    func snapshotFiles(_ index: Int) -> [DiskFile] {
+        disks[index].files.keys.filter { $0 == .checkpoint(0) || $0 == .checkpoint(1) }.sorted()
     }
 
     func deliver(_ frame: Frame, from: Peer, to index: Int) {

@@ -148,6 +148,9 @@ struct Cell: CustomTestStringConvertible {
         return (page?.entries ?? []).map { String(decoding: $0.name, as: UTF8.self) }
     }
 
+    /// Goes on with this state; the twin keeps its own.
+    mutating func replace(with state: Namespace) { namespace = state }
+
     func expectEqualTwins(location: SourceLocation = #_sourceLocation) {
         #expect(namespace.digest() == twin.digest(), sourceLocation: location)
     }

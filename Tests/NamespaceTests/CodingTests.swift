@@ -52,7 +52,7 @@ private let samples: [Command.Action] = {
         .begin(round: 8, leader: MasterID(rawValue: 2)), .registerServer(server, disks: [disk]),
         .createSet(members: configuration.members, primary: DiskID(rawValue: 1)),
         .changeEpoch(configuration, incarnations: [disk.incarnation, disk.incarnation]),
-        .setFull(configuration.set), .confirmDrops([1, 2, 3]), .confirmCuts([cut]),
+        .setFull(configuration.set), .confirmDrops([1, 2, 3]), .confirmCuts([cut]), .snapshot,
     ]
 }()
 

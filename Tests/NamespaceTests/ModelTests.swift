@@ -174,3 +174,100 @@ func snapshots() {
     #expect(copy.digest() == digest)
     #expect(workload.cell.namespace.digest() != digest)
 }
+
+// MARK: Snapshots
+
+private func encode(_ state: Namespace, items: Int = 1_000) -> [[UInt8]] {
+    var encoder = SnapshotEncoder(state)
+    var blocks: [[UInt8]] = []
+    while true {
+        switch encoder.advance(items: items) {
+        case .more: break
+        case .block(let block): blocks.append(block)
+        case .end: return blocks
+        }
+    }
+}
+private func decode(_ blocks: [[UInt8]]) throws -> Namespace {
+    var decoder = SnapshotDecoder()
+    for block in blocks { try decoder.add(block[...]) }
+    return try decoder.finish()
+}
+
+@Test(
+    "A snapshot is the state: it goes on as the original does",
+    arguments: 1...6 as ClosedRange<UInt64>)
+func snapshotRoundTrip(seed: UInt64) throws {
+    var workload = Workload(random: SeededRandom(seed: seed))
+    for _ in 1...6 {
+        for _ in 0..<150 { workload.step() }
+        let blocks = encode(workload.cell.namespace)
+        #expect(blocks.allSatisfy { (1...Limits.snapshotBlock).contains($0.count) })
+        // Where blocks end does not depend on the pace.
+        #expect(encode(workload.cell.namespace, items: 1) == blocks)
+        let copy = try decode(blocks)
+        #expect(copy.digest() == workload.cell.namespace.digest())
+        #expect(copy.counts == workload.cell.namespace.counts)
+        #expect(encode(copy) == blocks)
+        workload.cell.replace(with: copy)
+    }
+    for _ in 0..<300 { workload.step() }
+    workload.compare()
+    workload.cell.expectEqualTwins()
+}
+
+@Test("The replies that a session may ask for again are in the snapshot (M12)")
+func snapshotReplies() throws {
+    var cell = Cell()
+    let creation = Creation(parent: .root, name: [UInt8](name: "once"), kind: .file, mode: 0o644)
+    let outcome = cell.change(.create(creation))
+    guard case .created = outcome else {
+        Issue.record("not created: \(outcome)")
+        return
+    }
+    cell.replace(with: try decode(encode(cell.namespace)))
+    let again = Command.Action.client(
+        cell.session, number: cell.number, firstIncomplete: cell.number, .create(creation))
+    #expect(cell.run(again) == outcome)
+}
+
+@Test("A snapshot of many blocks comes back, and a copy costs little when the state changes")
+func snapshotBlocks() throws {
+    var cell = Cell()
+    let parent = cell.create("many", .directory)
+    for index in 0..<12_000 {
+        cell.create("a name that is somewhat longer than most of them are \(index)", in: parent)
+    }
+    let blocks = encode(cell.namespace)
+    #expect(blocks.count > 1)
+    #expect(try decode(blocks).digest() == cell.namespace.digest())
+    #expect(throws: DecodeError.self) { try decode(Array(blocks.dropLast())) }
+    #expect(throws: DecodeError.self) { try decode(Array(blocks.dropFirst())) }
+    #expect(throws: DecodeError.self) { try decode(blocks + [blocks[1]]) }
+}
+
+@Test("Damaged snapshots are refused or give a sound state, and never end the process")
+func snapshotFuzz() throws {
+    var workload = Workload(random: SeededRandom(seed: 7))
+    for _ in 0..<400 { workload.step() }
+    let block = encode(workload.cell.namespace)[0]
+    var random = SeededRandom(seed: 8)
+    var refused = 0
+    for _ in 0..<4_000 {
+        var bytes = block
+        for _ in 0...random.below(3) {
+            let place = random.below(bytes.count)
+            switch random.below(3) {
+            case 0: bytes[place] ^= 1 << UInt8(random.below(8))
+            case 1: bytes[place] = [0, 1, 0xFF][random.below(3)]
+            default: bytes.removeSubrange(place..<min(bytes.count, place + 1 + random.below(40)))
+            }
+        }
+        guard let state = try? decode([bytes]) else {
+            refused += 1
+            continue
+        }
+        _ = state.digest()
+    }
+    #expect(refused > 1_000)
+}

@@ -41,6 +41,8 @@ package struct Swarm: Sendable {
     /// every acknowledged byte has a good copy.
     package var rotting: [Int] = []
     package var rotBudget = 0
+    /// The files of checkpoints or snapshots rot too.
+    package var rotsCheckpoints = false
 
     /// Draws a subset of the allowed kinds.
     package init(random: inout SeededRandom, allowed: [FaultKind]) {
@@ -230,7 +232,8 @@ package final class Chaos {
         // write (DESIGN 3.1).
         let limit = world.now + .seconds(-1)
         let kind = SimDisk.Rot.allCases[random.below(SimDisk.Rot.allCases.count)]
-        let place = node.disk.rot(kind, writtenBefore: limit)
+        let ofCheckpoints = swarm.rotsCheckpoints && random.chance(1, of: 2)
+        let place = node.disk.rot(kind, ofCheckpoints: ofCheckpoints, writtenBefore: limit)
         if let place { world.say("\(node.name) rots: \(place)") }
     }
 }

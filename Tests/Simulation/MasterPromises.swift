@@ -10,48 +10,34 @@
 
 import Base
 import Consensus
+import Master
+import Node
 import Store
 import Wire
 
-/// The Paxos state that a disk holds.
-struct DurableMaster {
-    var paxos: PaxosNode
-    var content: LogContent
-    /// Every entry that was ever written, by slot; the last one of a slot comes last.
-    var entries: [PaxosEntry] = []
-    var bodies: [ArraySlice<UInt8>] = []
-
-    init?(
-        disk: SimDisk, _ configuration: LogConfiguration, id: MasterID, members: [MasterID]
-    ) {
-        content = LogContent(of: disk, configuration)
-        guard content.failure == nil else { return nil }
-        var records: [PaxosRecord] = []
-        for record in content.records {
-            guard
-                let record = try? PaxosRecord(
-                    header: record.header[...], payload: record.payload)
-            else { return nil }
-            records.append(record)
-            if case .entry(let entry) = record {
-                entries.append(entry)
-                bodies.append(record.payload)
+extension MasterCore {
+    /// A master as it starts from what a disk would have after the worst loss of power; nil if
+    /// it refuses to.
+    static func start(_ core: MasterCore, from disk: SimDisk) -> MasterCore? {
+        var core = core
+        var disk = disk.onlyDurable
+        var events: [NodeEvent] = [.start(disk.start())]
+        let time = NodeTime(now: .zero, wall: .zero)
+        while core.paxos == nil, !events.isEmpty {
+            let effects = core.step(events, at: time)
+            events = []
+            for effect in effects {
+                switch effect {
+                case .disk(let effect):
+                    disk.issue(effect)
+                    guard let result = disk.complete(effect.operation, at: .zero) else { continue }
+                    events.append(.disk(effect.operation, result))
+                case .halt: return nil
+                case .send, .address, .report: break
+                }
             }
         }
-        paxos = PaxosNode(
-            id: id, members: members, records: records, hasRot: !content.damaged.isEmpty,
-            seed: 1, now: .zero)
-    }
-
-    /// The log up to a slot.
-    func log(through last: Slot) -> [ChosenBody]? {
-        guard paxos.end >= last else { return nil }
-        var found = [ChosenBody?](repeating: nil, count: Int(last.rawValue))
-        for (entry, body) in zip(entries, bodies)
-        where entry.slot <= last && paxos.hash(at: entry.slot) == entry.hash {
-            found[Int(entry.slot.rawValue) - 1] = ChosenBody(ballot: entry.ballot, body: body)
-        }
-        return found.allSatisfy { $0 != nil } ? found.compactMap { $0 } : nil
+        return core.paxos == nil ? nil : core
     }
 }
 
@@ -66,7 +52,7 @@ struct MasterPromises {
         var reader = ByteReader(head)
         guard let kind = try? reader.read(UInt8.self) else { return false }
         switch kind {
-        case 2, 3:
+        case 2, 14:
             guard let ballot = Self.ballot(&reader) else { return false }
             promised = max(promised, ballot)
             return true
@@ -103,7 +89,9 @@ struct MasterPromises {
         if paxos.accepted < accepted {
             return "accepted in \(accepted), the disk says \(paxos.accepted)"
         }
-        if paxos.accepted == accepted, paxos.durable < durable {
+        // A snapshot of what was chosen may have replaced entries that never were.
+        let isReplaced = paxos.start > .none && paxos.start == paxos.durable
+        if paxos.accepted == accepted, paxos.durable < durable, !isReplaced {
             return "accepted \(durable) in \(accepted), the disk has \(paxos.durable)"
         }
         return nil

@@ -3,6 +3,7 @@
 //
 //  liveness     in calm a leader answers, and nothing a client asked stays open
 //  agreement    masters that applied the same slots have the same state; in the end all have
+//  snapshots    snapshots of one slot have one hash, on all masters and in all runs (M15)
 //  durability   after the loss of power every chosen slot is there again
 //  halt         no master stops by itself but for a broken disk
 
@@ -22,12 +23,16 @@ final class MastersScenario: Scenario, WorldObserver {
     private let history = MetadataHistory()
     private var clients: [MetadataClient] = []
     private let ids: [MasterID]
-    private let logs: [LogConfiguration]
     private var random: SeededRandom
     private var promises: [MasterPromises]
     /// The hash of every slot that was chosen anywhere.
     private var chosen: [EntryHash] = []
+    /// And what they say.
+    private var bodies: [ChosenBody] = []
+    private var roots: [Slot: ShortHash] = [:]
     private var checkedRuns: [UInt32]
+    /// Runs that took a step after their start.
+    private var startedRuns: [UInt32]
     private var digests: [Slot: Digest] = [:]
     private var lastDigest: [Slot]
     private var leaders: [Ballot] = []
@@ -41,13 +46,10 @@ final class MastersScenario: Scenario, WorldObserver {
         }
         let segment = [64 << 10, 256 << 10, 1 << 20][random.below(3)]
         let drift = [0, 0, 1_000, 10_000][random.below(4)]
+        let snapshots: UInt64 = [12, 30, 30, 100, 100_000][random.below(5)]
         var nodes: [SimNode] = []
-        var logs: [LogConfiguration] = []
         for (place, id) in ids.enumerated() {
             let disk = DiskID(rawValue: UInt64(100 + place))
-            logs.append(
-                LogConfiguration(
-                    cell: Self.cell, owner: .master(id), disk: disk, segmentSize: segment))
             nodes.append(
                 SimNode(
                     place: place, name: "master-\(id)", peer: .master(id), capacity: 64 << 20,
@@ -56,20 +58,22 @@ final class MastersScenario: Scenario, WorldObserver {
                     MasterCore(
                         MasterConfiguration(
                             cell: Self.cell, id: id, masters: addresses, goal: 3, disk: disk,
-                            seed: UInt64(node.run) << 8 | UInt64(place), segmentSize: segment))
+                            seed: UInt64(node.run) << 8 | UInt64(place), segmentSize: segment,
+                            snapshotEntries: snapshots))
                 })
         }
         self.ids = ids
-        self.logs = logs
         world = World(nodes: nodes, clients: 1 + random.below(4), random: &random)
         var swarm = Swarm(random: &random, allowed: FaultKind.allCases)
         if swarm.kinds.contains(.rot) {
             swarm.rotting = (0..<(count - 1) / 2).map { _ in random.below(count) }
             swarm.rotBudget = 1 + random.below(2)
+            swarm.rotsCheckpoints = true
         }
         chaos = Chaos(world: world, swarm: swarm, random: &random)
         promises = Array(repeating: MasterPromises(), count: count)
         checkedRuns = Array(repeating: 0, count: count)
+        startedRuns = checkedRuns
         lastDigest = Array(repeating: .none, count: count)
         self.random = random.fork()
         for number in 0..<world.clients {
@@ -152,9 +156,10 @@ final class MastersScenario: Scenario, WorldObserver {
         checkDurable(node, "persist before tell")
     }
 
-    private func durable(_ node: SimNode) -> DurableMaster? {
-        DurableMaster(
-            disk: node.disk, logs[node.place], id: ids[node.place], members: ids)
+    /// What a start from the disk of a node would find.
+    private func durable(_ node: SimNode) -> PaxosNode? {
+        guard let core = node.makeCore() as? MasterCore else { return nil }
+        return MasterCore.start(core, from: node.disk)?.paxos
     }
 
     private func checkDurable(_ node: SimNode, _ check: String) {
@@ -162,15 +167,17 @@ final class MastersScenario: Scenario, WorldObserver {
         guard let found = durable(node) else {
             return world.fail(check, "\(node.name): its disk can't be read")
         }
-        if let forgotten = promises[node.place].forgotten(by: found.paxos) {
+        if let forgotten = promises[node.place].forgotten(by: found) {
             world.fail(check, "\(node.name) \(forgotten)")
         }
     }
 
     func stepped(_ node: SimNode) {
         guard let core = node.core as? MasterCore, let paxos = core.paxos else { return }
+        defer { startedRuns[node.place] = node.run }
         if checkedRuns[node.place] != node.run {
             checkedRuns[node.place] = node.run
+            lastDigest[node.place] = .none
             if node.run > 1 { reached.insert("master-restarted") }
             if core.isDamaged { reached.insert("master-rotten") }
             if node.disk.damage == 0, core.isDamaged {
@@ -182,6 +189,7 @@ final class MastersScenario: Scenario, WorldObserver {
             }
         }
         checkChosen(node, paxos)
+        checkSnapshots(node, core, paxos)
         if core.isLeading, leaders.last != paxos.promised {
             guard paxos.promised.node == ids[node.place] else {
                 return world.fail("leader", "\(node.name) leads in \(paxos.promised)")
@@ -195,6 +203,19 @@ final class MastersScenario: Scenario, WorldObserver {
         }
     }
 
+    private func checkSnapshots(_ node: SimNode, _ core: MasterCore, _ paxos: PaxosNode) {
+        for mark in core.snapshots {
+            if let root = roots[mark.slot], root != mark.root {
+                world.fail("snapshots", "\(node.name) has another one of slot \(mark.slot)")
+            }
+            roots[mark.slot] = mark.root
+            reached.insert("snapshot-taken")
+        }
+        guard core.applied == paxos.start, core.applied > lastDigest[node.place] else { return }
+        // A start from a snapshot, or one that came while it ran.
+        reached.insert(startedRuns[node.place] == node.run ? "snapshot-came" : "snapshot-loaded")
+    }
+
     private func checkChosen(_ node: SimNode, _ paxos: PaxosNode) {
         let known = chosen.count
         let last = Int(paxos.chosen.rawValue)
@@ -203,7 +224,9 @@ final class MastersScenario: Scenario, WorldObserver {
         }
         if last > known {
             for slot in known + 1...last {
-                chosen.append(paxos.hash(at: Slot(rawValue: UInt64(slot))))
+                let entry = paxos.entry(at: Slot(rawValue: UInt64(slot)))
+                chosen.append(entry.hash)
+                bodies.append(ChosenBody(ballot: entry.ballot, body: entry.body))
             }
             let slot = Slot(rawValue: UInt64(last))
             if paxos.accepted.node == ids[node.place] { checkVotes(node, paxos, slot) }
@@ -234,8 +257,9 @@ final class MastersScenario: Scenario, WorldObserver {
         let hash = chosen[Int(slot.rawValue) - 1]
         let holders = world.nodes.filter { node in
             guard node.disk.damage == 0 else { return true }
-            guard let found = durable(node), found.paxos.end >= slot else { return false }
-            return found.paxos.hash(at: slot) == hash
+            guard let found = durable(node), found.end >= slot else { return false }
+            // What is in its snapshot is not in its log.
+            return found.start > slot || found.hash(at: slot) == hash
         }
         if 2 * holders.count <= world.nodes.count {
             world.fail("majority", "slot \(slot) is on the disks of \(holders.map(\.name)) only")
@@ -257,9 +281,8 @@ final class MastersScenario: Scenario, WorldObserver {
         guard world.failure == nil else { return }
         let last = Slot(rawValue: UInt64(chosen.count))
         for node in world.nodes {
-            guard let found = durable(node), found.paxos.end >= last,
-                found.paxos.hash(at: last) == chosen.last ?? .none,
-                let bodies = found.log(through: last)
+            guard let found = durable(node), found.end >= last,
+                found.start > last || found.hash(at: last) == chosen.last ?? .none
             else { continue }
             let replay = MetadataReplay(bodies)
             if let core = node.core as? MasterCore, core.applied == last,

@@ -325,12 +325,18 @@ extension SimDisk {
         case lostWrite
     }
 
-    /// Damages bytes at rest that were written to segments before `limit`. Says where, or nil
-    /// where there was nothing to damage.
-    package mutating func rot(_ kind: Rot, writtenBefore limit: Instant) -> String? {
+    /// Damages bytes at rest that were written before `limit` to segments, or to the files of
+    /// checkpoints or snapshots. Says where, or nil where there was nothing to damage.
+    package mutating func rot(
+        _ kind: Rot, ofCheckpoints: Bool = false, writtenBefore limit: Instant
+    ) -> String? {
         var candidates: [(DiskFile, Int)] = []
         for name in names {
-            guard case .segment = name else { continue }
+            switch name {
+            case .segment: if ofCheckpoints { continue }
+            case .checkpoint: if !ofCheckpoints { continue }
+            case .superblock: continue
+            }
             let file = files[name]!
             for index in file.pages.indices
             where file.times[index] < limit && file.pages[index] != nil {

@@ -56,7 +56,10 @@ private func expectNoFailure(
     func masters() async throws {
         try await expectNoFailure(
             "masters", from: 100_000, count: 400,
-            probes: ["leader-changed", "master-restarted", "master-disk-broke", "master-rotten"])
+            probes: [
+                "leader-changed", "master-restarted", "master-disk-broke", "master-rotten",
+                "snapshot-taken", "snapshot-loaded", "snapshot-came",
+            ])
     }
 
     @Test("Replica sets lose nothing they acknowledged and show nothing older, under any faults")

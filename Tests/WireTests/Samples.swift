@@ -185,7 +185,8 @@ extension Samples {
             masters: list {
                 MasterStatus(
                     id: $0.name(), address: $0.address(), isLeader: $0.flag(), isUp: $0.flag(),
-                    hasRot: $0.flag(), durable: $0.name(),
+                    hasRot: $0.flag(), durable: $0.name(), snapshot: $0.name(),
+                    firstKept: $0.name(),
                     connections: $0.flag() ? $0.connections() : nil)
             },
             servers: list {

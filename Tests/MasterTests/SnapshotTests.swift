@@ -1,0 +1,114 @@
+// Snapshots of masters: taken everywhere, loaded, sent, compared, and the log behind them let go.
+
+import Base
+import Consensus
+import Master
+import Store
+import Testing
+import Wire
+
+private func fill(_ group: MasterGroup, _ session: SessionID, _ numbers: ClosedRange<Int>) {
+    for number in numbers {
+        #expect(group.create(session, UInt64(number), "file-\(number)") != nil)
+    }
+}
+
+private func equalStates(_ group: MasterGroup) -> Bool {
+    let cores = group.cores.compactMap { $0 }
+    return cores.count == group.cores.count
+        && cores.allSatisfy {
+            $0.applied == cores[0].applied && $0.stateDigest == cores[0].stateDigest
+        }
+}
+
+@Test("Masters take the same snapshots, start from them, and keep a bounded log")
+func snapshotsAndRestart() throws {
+    let group = MasterGroup(masters: 3, segmentSize: 64 << 10, snapshotEntries: 20)
+    let session = try #require(group.openSession(1))
+    fill(group, session, 1...100)
+    var most = 0
+    fill(group, session, 101...300)
+    most = group.diskBytes(0)
+    fill(group, session, 301...500)
+    // What is taken up does not grow with the log, but a little with the state.
+    #expect(group.diskBytes(0) <= most + (256 << 10))
+    #expect(group.run { $0.cores.allSatisfy { $0?.snapshots.count == 2 } })
+    let marks = group.cores.map { $0?.snapshots.first?.slot ?? .none }
+    #expect(marks.allSatisfy { $0.rawValue > 400 })
+    for index in 0..<3 { group.crash(index) }
+    for index in 0..<3 { group.start(index) }
+    #expect(group.run(until: { $0.leader != nil }))
+    #expect(group.run(until: equalStates))
+    #expect(group.cores.allSatisfy { ($0?.paxos?.start ?? .none).rawValue > 400 })
+    // What was answered before is answered the same way again (M12).
+    #expect(group.create(session, 500, "file-500") != nil)
+    #expect(group.create(session, 501, "file-500") == nil)
+    #expect(group.status()?.files == 500)
+    #expect(group.alarms.isEmpty && group.halts.isEmpty)
+}
+
+@Test("A master that fell behind the log of the others gets a snapshot and goes on")
+func transfer() throws {
+    let group = MasterGroup(masters: 3, segmentSize: 64 << 10, snapshotEntries: 20)
+    let session = try #require(group.openSession(1))
+    fill(group, session, 1...10)
+    let leader = try #require(group.leader)
+    let behind = (leader + 1) % 3
+    group.crash(behind)
+    fill(group, session, 11...300)
+    group.start(behind)
+    #expect(group.run(until: equalStates))
+    let slot = try #require(group.cores[behind]?.paxos?.start)
+    #expect(slot.rawValue > 100)
+    // It votes: the cell goes on without another one.
+    group.crash((leader + 2) % 3)
+    fill(group, session, 301...320)
+    // And it starts from what it was sent.
+    group.crash(behind)
+    group.start(behind)
+    #expect(group.run(until: { $0.leader != nil }))
+    fill(group, session, 321...330)
+    group.start((leader + 2) % 3)
+    #expect(group.run(until: equalStates))
+    #expect(group.alarms.isEmpty && group.halts.isEmpty)
+}
+
+@Test(
+    "A damaged snapshot is found at the start, and the other one is used", arguments: [0, 1 << 20])
+func damagedSnapshot(offset: Int) throws {
+    for file in [DiskFile.checkpoint(0), .checkpoint(1)] {
+        let group = MasterGroup(masters: 3, segmentSize: 64 << 10, snapshotEntries: 20)
+        let session = try #require(group.openSession(1))
+        fill(group, session, 1...120)
+        group.crash(0)
+        #expect(group.snapshotFiles(0).count == 2)
+        group.damage(file, of: 0, at: offset + 100)
+        group.start(0)
+        #expect(group.run(until: equalStates))
+        #expect(group.cores[0]?.isDamaged == false && group.halts.isEmpty)
+    }
+}
+
+@Test("A master without a sound snapshot does not vote with what is left of its log")
+func lostSnapshots() throws {
+    let group = MasterGroup(masters: 3, segmentSize: 64 << 10, snapshotEntries: 20)
+    let session = try #require(group.openSession(1))
+    fill(group, session, 1...400)
+    group.crash(0)
+    for file in group.snapshotFiles(0) { group.damage(file, of: 0, at: 100) }
+    group.start(0)
+    #expect(group.run(until: { $0.cores[0]?.paxos != nil }))
+    #expect(group.cores[0]?.isDamaged == true && !group.alarms.isEmpty)
+    fill(group, session, 401...410)
+}
+
+@Test("A master whose state differs from that of the others stops (M15)")
+func otherHash() throws {
+    let group = MasterGroup(
+        masters: 3, snapshotEntries: 20, rootModes: [0o755, 0o755, 0o700])
+    let session = try #require(group.openSession(1))
+    fill(group, session, 1...40)
+    group.run(milliseconds: 500)
+    #expect(group.cores[2] == nil && group.cores[0] != nil && group.cores[1] != nil)
+    #expect(group.halts.count == 1 && group.halts[0].contains("differs from that of most"))
+}
