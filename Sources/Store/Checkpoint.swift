@@ -102,9 +102,12 @@ enum CheckpointItem {
     case extents([ExtentEntry])
     case recent([RecentRecord])
     case scrub(ScrubProgress)
+    case changes([Record])
 
     /// Extents of one item.
     static let extents = 1_024
+    /// Trims and drops of one item: a drop has 2 KiB.
+    static let changes = 128
 
     func encode(into writer: inout ByteWriter) {
         switch self {
@@ -174,6 +177,9 @@ enum CheckpointItem {
         case .scrub(let progress):
             writer.write(14 as UInt8)
             progress.encode(into: &writer)
+        case .changes(let records):
+            writer.write(15 as UInt8)
+            writer.writeList(records) { $1.encodeHeader(into: &$0) }
         }
     }
 
@@ -243,6 +249,13 @@ enum CheckpointItem {
                         place: try LogPlace(from: &reader))
                 })
         case 14: self = .scrub(try ScrubProgress(from: &reader))
+        case 15:
+            self = .changes(
+                try reader.readList(bound: Limits.preparedRecords) {
+                    (reader) throws(DecodeError) in
+                    var length = 0
+                    return try Record(headerFrom: &reader, storedLength: &length)
+                })
         case let other: throw .invalid(field: "checkpoint item", value: UInt64(other))
         }
     }
