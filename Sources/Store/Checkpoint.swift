@@ -169,11 +169,7 @@ enum CheckpointItem {
             writer.writeList(entries) { $1.encode(into: &$0) }
         case .recent(let records):
             writer.write(13 as UInt8)
-            writer.writeList(records) { writer, record in
-                writer.write(record.number)
-                writer.write(record.epoch)
-                record.place.encode(into: &writer)
-            }
+            writer.writeList(records) { $1.encode(into: &$0) }
         case .scrub(let progress):
             writer.write(14 as UInt8)
             progress.encode(into: &writer)
@@ -276,6 +272,14 @@ extension LogPlace {
         guard segment < 1 << 24, headerLength <= Limits.recordHeader,
             payloadLength <= Limits.recordPayload
         else { throw .invalid(field: "place", value: UInt64(segment)) }
+    }
+}
+
+extension RecentRecord {
+    func encode(into writer: inout ByteWriter) {
+        writer.write(number)
+        writer.write(epoch)
+        place.encode(into: &writer)
     }
 }
 

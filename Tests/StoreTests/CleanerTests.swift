@@ -150,8 +150,8 @@ private struct Blocks {
         print(
             "cleaner at \(blocks.run.store.living * 100 / blocks.run.store.capacity) % living: "
                 + "\(appended >> 20) MiB written, \(moved >> 20) MiB moved, write amplification "
-                + "\(Double((appended + moved) * 10 / appended) / 10), \(report.segments) segments, "
-                + "\(blocks.waits) waits")
+                + "\(Double((appended + moved) * 10 / appended) / 10), "
+                + "\(report.segments) segments, \(blocks.waits) waits")
         #expect(report.segments > 10)
         #expect(moved < appended * 25)
         blocks.run = StoreRun(blocks.run.disk, Blocks.configuration(512 << 10))
