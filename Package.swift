@@ -27,8 +27,12 @@ func module(_ name: String, _ dependencies: Target.Dependency..., path: String? 
         swiftSettings: strict)
 }
 
-func program(_ name: String, _ dependencies: Target.Dependency..., path: String) -> Target {
-    .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: strict)
+func program(
+    _ name: String, _ dependencies: Target.Dependency..., path: String, without: [String] = []
+) -> Target {
+    .executableTarget(
+        name: name, dependencies: dependencies, path: path, exclude: without,
+        swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: Target.Dependency...) -> Target {
@@ -91,6 +95,9 @@ let package = Package(
             "Exploration", "Base", "Namespace", "Replication", path: "Tests/Exploration"),
         tests("ExplorationTests", "Base", "Exploration"),
         program("explore", "Base", "Exploration", path: "tools/explore"),
+        program(
+            "bench", "Base", "Store", "Storage", log, path: "tools/bench",
+            without: ["compare-target"]),
         tests("ReplicationTests", "Base", "Replication"),
         tests("NamespaceTests", "Base", "Namespace"),
         tests("PlacementTests", "Base", "Placement"),

@@ -56,8 +56,7 @@ extension ChunkServerCore {
     mutating func append(_ record: Record, _ index: Int) {
         recent.add(record.payload.count, now: now)
         do throws(StoreError) {
-            // Room was asked for before the record got its number (C20).
-            placed(index, at: try store.prepare(record, isNumbered: true))
+            placed(index, at: try store.prepare(record))
         } catch {
             fail("record \(record.number) of set \(record.set): \(error)")
         }

@@ -242,8 +242,11 @@ extension ChunkServerCore {
             takeCopy(request, from: message.sender, message.epoch, index)
         case .copied(let request, let extent):
             takeCopied(request, extent, message.epoch, index)
-        // It counts as lost until the cleaner has made room; the primary sends it again.
-        case .prepare where !store.takesRecords: break
+        // They count as lost until the cleaner has made room, and are sent again (C20).
+        case .prepare, .fetched:
+            if store.takesNumbered(data: message.payload.count) {
+                step(index, .message(message))
+            }
         default: step(index, .message(message))
         }
     }

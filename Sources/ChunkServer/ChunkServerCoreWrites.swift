@@ -69,7 +69,7 @@ extension ChunkServerCore {
     // MARK: the queue of a set
 
     mutating func drainQueues() {
-        if !store.isShort {
+        if !store.isShort || !store.hasRoom(forData: 0) {
             drainable += cramped
             cramped = []
         }
@@ -205,7 +205,7 @@ extension ChunkServerCore {
     /// Drops chunks by order of the masters' log (S6), once the set can take it.
     mutating func carryOut(_ drop: DropOrder) {
         guard let index = places[drop.set], sets[index].replica.takesWrites,
-            store.takesRecords, leader.beginDrop(drop.order)
+            store.takesNumbered(data: 0), leader.beginDrop(drop.order)
         else { return }
         let tag = newTag(.drop(order: drop.order))
         let draft = RecordDraft(
@@ -216,7 +216,8 @@ extension ChunkServerCore {
 
     /// Logs a cut by order of the masters, or confirms one that is committed.
     mutating func carryOut(_ cut: CutOrder) {
-        guard let index = places[cut.set], sets[index].replica.takesWrites, store.takesRecords
+        guard let index = places[cut.set], sets[index].replica.takesWrites,
+            store.takesNumbered(data: 0)
         else { return }
         if truncation(of: cut.chunk, index) < cut.truncation {
             logTrim(cut, index)

@@ -3,13 +3,14 @@
 import Glibc
 
 /// State that threads share and wait for changes of.
-final class Monitor<State>: @unchecked Sendable {
+package final class Monitor<State>: @unchecked Sendable {
     // `state` is touched with `mutex` held only; the pointers never change.
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var state: State
 
-    init(_ state: State) {
+    /// With this state; nobody waits.
+    package init(_ state: State) {
         self.state = state
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(condition, nil)
@@ -28,7 +29,7 @@ final class Monitor<State>: @unchecked Sendable {
         return body(&state)
     }
     /// Changes the state; `body` says how many waiting threads to wake.
-    func change(_ body: (inout State) -> Int) {
+    package func change(_ body: (inout State) -> Int) {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         for _ in 0..<body(&state) { pthread_cond_signal(condition) }
@@ -36,7 +37,7 @@ final class Monitor<State>: @unchecked Sendable {
     /// Wakes all waiting threads to look again.
     func wakeAll() { pthread_cond_broadcast(condition) }
     /// Waits until `body` gives a value.
-    func wait<Result>(for body: (inout State) -> Result?) -> Result {
+    package func wait<Result>(for body: (inout State) -> Result?) -> Result {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         while true {

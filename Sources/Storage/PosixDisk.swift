@@ -7,7 +7,8 @@
 // Invariants:
 //  1. A lane is carried out by one thread at a time, in the order of issue (contract 1).
 //  2. After a write, sync or create failed, nothing more is carried out and every operation fails
-//     with the same failure; the file is never synced again (S4).
+//     with the same failure; the file is never synced again (S4). A file that is to be made, and a
+//     checkpoint, may find no space: that harms nothing that is there (C20).
 //  3. Each operation is answered once.
 
 import Base
@@ -197,14 +198,17 @@ extension PosixDisk {
             switch effect {
             case .create(let operation, _, let size):
                 sync(file, &unsynced)
-                finish([operation], create(file, size: size), "create", file)
+                finish([operation], create(file, size: size), "create", file, mayBeFull: true)
             case .write(let operation, _, let offset, let pieces, let durable):
                 let alone = effects.count == 1 && durable
                 let result = write(file, offset: offset, pieces: pieces, alone: alone)
                 if case .success(let isDurable) = result, durable, !isDurable {
                     unsynced.append(operation)
                 } else {
-                    finish([operation], result.map { _ in }, "write", file)
+                    var mayBeFull = false
+                    if case .checkpoint = file { mayBeFull = true }
+                    finish(
+                        [operation], result.map { _ in }, "write", file, mayBeFull: mayBeFull)
                 }
             case .sync(let operation, _):
                 unsynced.append(operation)
@@ -220,9 +224,15 @@ extension PosixDisk {
 
     private func finish(
         _ operations: [DiskOperation], _ result: Result<Void, DiskFailure>, _ call: String,
-        _ file: DiskFile
+        _ file: DiskFile, mayBeFull: Bool = false
     ) {
-        if case .failure(let failure) = result { fail(failure, call, file) }
+        if case .failure(let failure) = result {
+            if failure == .noSpace && mayBeFull {
+                logger.error("\(call) of \(folder.path(of: file)): the file system is full")
+            } else {
+                fail(failure, call, file)
+            }
+        }
         for operation in operations {
             switch result {
             case .success: completion(operation, .done)
@@ -242,6 +252,11 @@ extension PosixDisk {
     private func create(_ file: DiskFile, size: Int) -> Result<Void, DiskFailure> {
         open(file, create: true).flatMap { open in
             let failure = open.reset(size: size)
+            if failure != 0 {
+                // A part of a file would be taken for one at the next start.
+                files.withLock { _ = $0.open.removeValue(forKey: file) }
+                unlink(folder.path(of: file))
+            }
             return result(failure != 0 ? failure : open.sync(folder: folder.folder(of: file)))
         }
     }

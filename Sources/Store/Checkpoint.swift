@@ -86,7 +86,8 @@ struct CheckpointBlock: Hashable, Sendable {
     }
 }
 
-/// One item of a checkpoint. `set` items belong to the set named last, `extents` to the chunk.
+/// One item of a checkpoint. `set` items belong to the set named last, `extents` and `trims` to
+/// the chunk.
 enum CheckpointItem {
     case log(LogPosition)
     case segment(LogSegment)
@@ -97,17 +98,14 @@ enum CheckpointItem {
     case dropped(DroppedChunk)
     case hole(ClosedRange<RecordNumber>)
     case rotten(RecordNumber)
-    case trim(PastTrim)
     case chunk(ChunkID, SetID, truncation: UInt32)
     case extents([ExtentEntry])
     case recent([RecentRecord])
     case scrub(ScrubProgress)
-    case changes([Record])
+    case trims([ChunkTrim])
 
-    /// Extents of one item.
+    /// Extents, or trims, of one item.
     static let extents = 1_024
-    /// Trims and drops of one item: a drop has 2 KiB.
-    static let changes = 128
 
     func encode(into writer: inout ByteWriter) {
         switch self {
@@ -153,12 +151,6 @@ enum CheckpointItem {
         case .rotten(let number):
             writer.write(9 as UInt8)
             writer.write(number)
-        case .trim(let trim):
-            writer.write(10 as UInt8)
-            writer.write(trim.number)
-            writer.write(trim.chunk)
-            writer.write(trim.truncation)
-            writer.write(trim.from)
         case .chunk(let chunk, let set, let truncation):
             writer.write(11 as UInt8)
             writer.write(chunk)
@@ -173,9 +165,13 @@ enum CheckpointItem {
         case .scrub(let progress):
             writer.write(14 as UInt8)
             progress.encode(into: &writer)
-        case .changes(let records):
+        case .trims(let trims):
             writer.write(15 as UInt8)
-            writer.writeList(records) { $1.encodeHeader(into: &$0) }
+            writer.writeList(trims) {
+                $0.write($1.number)
+                $0.write($1.truncation)
+                $0.write($1.from)
+            }
         }
     }
 
@@ -223,11 +219,6 @@ enum CheckpointItem {
             guard first <= last else { throw .invalid(field: "hole", value: first.rawValue) }
             self = .hole(first...last)
         case 9: self = .rotten(try reader.read())
-        case 10:
-            self = .trim(
-                PastTrim(
-                    number: try reader.read(), chunk: try reader.readChunk(),
-                    truncation: try reader.read(), from: try reader.read()))
         case 11:
             self = .chunk(
                 try reader.readChunk(), try reader.read(), truncation: try reader.read())
@@ -246,11 +237,11 @@ enum CheckpointItem {
                 })
         case 14: self = .scrub(try ScrubProgress(from: &reader))
         case 15:
-            self = .changes(
-                try reader.readList(bound: Limits.preparedRecords) {
-                    (reader) throws(DecodeError) in
-                    var length = 0
-                    return try Record(headerFrom: &reader, storedLength: &length)
+            self = .trims(
+                try reader.readList(bound: Self.extents) { (reader) throws(DecodeError) in
+                    ChunkTrim(
+                        number: try reader.read(), truncation: try reader.read(),
+                        from: try reader.read())
                 })
         case let other: throw .invalid(field: "checkpoint item", value: UInt64(other))
         }

@@ -102,22 +102,19 @@ struct CheckpointWriter: Sendable {
             if let place = entry.place { add(.prepared(entry.log, place, entry.record)) }
         }
         if !ledger.recent.isEmpty { add(.recent(ledger.recent)) }
-        for start in stride(from: 0, to: ledger.changes.count, by: CheckpointItem.changes) {
-            let end = min(start + CheckpointItem.changes, ledger.changes.count)
-            add(.changes(Array(ledger.changes[start..<end])))
-        }
         for gone in ledger.dropped { add(.dropped(gone)) }
         for hole in ledger.holes { add(.hole(hole)) }
         for number in ledger.rotten { add(.rotten(number)) }
-        for trim in ledger.trims { add(.trim(trim)) }
     }
 
     private mutating func add(_ chunk: ChunkState) {
         add(.chunk(chunk.id, chunk.set, truncation: chunk.truncation))
+        for start in stride(from: 0, to: chunk.trims.count, by: CheckpointItem.extents) {
+            add(.trims(Array(chunk.trims[start...].prefix(CheckpointItem.extents))))
+        }
         for page in chunk.pages {
             for start in stride(from: 0, to: page.count, by: CheckpointItem.extents) {
-                let end = min(start + CheckpointItem.extents, page.count)
-                add(.extents(Array(page[start..<end])))
+                add(.extents(Array(page[start...].prefix(CheckpointItem.extents))))
             }
         }
     }
@@ -185,12 +182,18 @@ struct CheckpointContent: Sendable {
             ledger.isTailUnknown = isTailUnknown
             ledgers.append(ledger)
         case .chunk(let found, let set, let truncation):
-            guard let index = ledgers.firstIndex(where: { $0.set == set }), chunks[found] == nil
+            let index = ledgers.firstIndex(notBelow: { $0.set < set })
+            guard index < ledgers.count, ledgers[index].set == set, chunks[found] == nil
             else { throw .invalid(field: "chunk's set", value: set.rawValue) }
             chunk = found
             ledger = index
             chunks.change(found, of: set, &ledgers[index].usage, &book) { state, _, _ in
                 state.truncation = truncation
+            }
+        case .trims(let trims):
+            guard let chunk else { throw .invalid(field: "trims", value: 0) }
+            chunks.change(chunk, of: ledgers[ledger].set, &ledgers[ledger].usage, &book) {
+                state, _, _ in state.trims += trims
             }
         case .extents(let entries):
             guard let chunk else { throw .invalid(field: "extents", value: 0) }
@@ -230,9 +233,7 @@ struct CheckpointContent: Sendable {
                 ledgers[set].recordEpoch = max(ledgers[set].recordEpoch, record.epoch)
             }
         case .rotten(let number): ledgers[set].rotten.append(number)
-        case .changes(let records): for record in records { ledgers[set].keep(record) }
-        case .trim(let trim): ledgers[set].trims.append(trim)
-        case .log, .segment, .set, .chunk, .extents, .scrub: break
+        case .log, .segment, .set, .chunk, .extents, .trims, .scrub: break
         }
     }
 }

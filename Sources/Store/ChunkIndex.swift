@@ -4,7 +4,8 @@
 //  1. The extents of one block are in the order of their record numbers: later ones lie above.
 //  2. An extent that a single later one covers is not listed.
 //  3. `SegmentBook` counts each listed extent once.
-//  4. Slots are iterated, never the dictionary (T4).
+//  4. Slots are iterated, never the dictionary (T2).
+//  5. A copy that has the listed extents and trims, and no others, has the same content (C9).
 
 import Base
 
@@ -66,6 +67,8 @@ struct SegmentBook: Sendable {
     private var bytes: [Int] = []
     /// Bytes of all segments.
     private(set) var total = 0
+    /// How often a segment got its first thing, or lost its last.
+    private(set) var turns: UInt64 = 0
 
     mutating func add(_ place: LogPlace) {
         let segment = Int(place.segment)
@@ -73,6 +76,7 @@ struct SegmentBook: Sendable {
             things.append(0)
             bytes.append(0)
         }
+        if things[segment] == 0 { turns += 1 }
         things[segment] += 1
         bytes[segment] += place.footprint
         total += place.footprint
@@ -80,6 +84,7 @@ struct SegmentBook: Sendable {
     mutating func remove(_ place: LogPlace) {
         let segment = Int(place.segment)
         things[segment] -= 1
+        if things[segment] == 0 { turns += 1 }
         bytes[segment] -= place.footprint
         total -= place.footprint
         precondition(
@@ -102,14 +107,45 @@ extension LogPlace {
     }
 }
 
+/// A trim that was applied to a chunk.
+struct ChunkTrim: Hashable, Sendable {
+    var number: RecordNumber
+    var truncation: UInt32
+    /// The first byte of the chunk that it took away.
+    var from: UInt32
+}
+
+extension RandomAccessCollection {
+    /// The first place whose element is no longer below what is looked for; `isBelow` is true up
+    /// to there, and then false.
+    func firstIndex(notBelow isBelow: (Element) -> Bool) -> Index {
+        var low = startIndex
+        var count = self.count
+        while count > 0 {
+            let middle = index(low, offsetBy: count / 2)
+            if isBelow(self[middle]) {
+                low = index(after: middle)
+                count -= count / 2 + 1
+            } else {
+                count /= 2
+            }
+        }
+        return low
+    }
+}
+
 /// One chunk.
 struct ChunkState: Sendable {
     /// Blocks of one page of the index.
     static let blocksPerPage = 32
+    /// Trims that are remembered, but for those that an extent tells of.
+    static let trims = 64
     var id: ChunkID
     var set: SetID
     /// The highest truncation number whose trim was applied.
     var truncation: UInt32 = 0
+    /// Ascending by number; without those of which a later one took away at least as much.
+    var trims: [ChunkTrim] = []
     /// Each ascending by block, then number; as many as are needed.
     var pages: [[ExtentEntry]] = []
 
@@ -121,16 +157,8 @@ struct ChunkState: Sendable {
     }
 
     private static func range(of block: Int, in page: [ExtentEntry]) -> Range<Int> {
-        func first(atLeast wanted: Int) -> Int {
-            var low = 0
-            var high = page.count
-            while low < high {
-                let middle = (low + high) / 2
-                if Int(page[middle].block) < wanted { low = middle + 1 } else { high = middle }
-            }
-            return low
-        }
-        return first(atLeast: block)..<first(atLeast: block + 1)
+        let first = page.firstIndex(notBelow: { Int($0.block) < block })
+        return first..<page.firstIndex(notBelow: { Int($0.block) <= block })
     }
 
     /// Lays an extent over, or under, the others of its block by its number.
@@ -181,17 +209,18 @@ struct ChunkState: Sendable {
         usage.logical -= UInt64(entry.visible)
     }
 
-    /// Takes away the bytes from `end` on of all extents below a record number.
-    mutating func trim(
-        to end: Int, below number: RecordNumber, _ usage: inout StoreUsage,
-        _ book: inout SegmentBook
+    /// Takes away the bytes from `trim.from` on of all extents below its number.
+    mutating func apply(
+        _ trim: ChunkTrim, _ usage: inout StoreUsage, _ book: inout SegmentBook
     ) {
+        note(trim)
+        let end = Int(trim.from)
         let first = end / Limits.block / Self.blocksPerPage
         for page in pages.indices.dropFirst(first) {
             var kept: [ExtentEntry] = []
             for entry in pages[page] {
                 var clipped = entry
-                if entry.number > number || clipped.clip(to: end) {
+                if entry.number > trim.number || clipped.clip(to: end) {
                     usage.logical -= UInt64(entry.visible - clipped.visible)
                     kept.append(clipped)
                 } else {
@@ -201,6 +230,27 @@ struct ChunkState: Sendable {
             pages[page] = kept
         }
         while pages.last?.isEmpty ?? false { pages.removeLast() }
+    }
+
+    private mutating func note(_ trim: ChunkTrim) {
+        truncation = max(truncation, trim.truncation)
+        trims.removeAll { $0.number < trim.number && $0.from >= trim.from }
+        let place = trims.firstIndex(notBelow: { $0.number < trim.number })
+        if trims[place...].contains(where: { $0.from <= trim.from }) { return }
+        trims.insert(trim, at: place)
+        guard trims.count > Self.trims else { return }
+        if let oldest = trims.dropLast().firstIndex(where: { !isVisible($0) }) {
+            trims.remove(at: oldest)
+        }
+    }
+
+    /// Whether an extent ends where the trim cut it.
+    private func isVisible(_ trim: ChunkTrim) -> Bool {
+        trim.from > 0
+            && entries((Int(trim.from) - 1) / Limits.block).contains {
+                $0.number < trim.number && $0.visible < UInt32($0.last) + 1
+                    && $0.position + Int($0.visible) == Int(trim.from)
+            }
     }
 
     /// Takes everything away.

@@ -51,9 +51,16 @@ struct Cleaner: Sendable {
     /// It gives up after so many victims without a gain.
     static let attempts = 4
 
+    /// Segments that one look through the index is for.
+    static let victims = 8
+
     /// The segment that is being emptied, and what of it is still to be read, by offset.
     var victim: LogSegment?
     var items: ArraySlice<ScrubItem> = []
+    /// Those that come after it, the next one last.
+    var queue: [(segment: LogSegment, items: [ScrubItem])] = []
+    /// Looks for what lives in these.
+    var scan: (victims: [LogSegment], scan: SegmentScan)?
     var part: Part?
     /// Bytes of copies that are not durable yet.
     var moving = 0
@@ -64,6 +71,13 @@ struct Cleaner: Sendable {
     var passed: [UInt64] = []
     /// There is nothing to clean, and no checkpoint would change that.
     var isStuck = false
+    /// What `idleBytes` was last, and as long as what stays the same.
+    struct IdleKey: Hashable, Sendable {
+        var turns: UInt64
+        var end: UInt64
+        var unused: Int
+    }
+    var idle: (key: IdleKey, bytes: UInt64)?
     /// The most room that it has made so far, if nobody had used any.
     var peak: UInt64 = 0
     /// Victims since then.

@@ -7,7 +7,9 @@
 //     the loss of power. A write that is not durable may be lost, or survive in parts, until then.
 //  3. `create` and `remove` are durable when done (the directory is synced).
 //  4. Reads may run beside anything; a read sees every write that was done before it was issued.
-//  5. After a failed write, sync or create, no further change is carried out (S4).
+//  5. After a failed write, sync or create, no further change is carried out (S4). But a create
+//     that finds no space leaves no file, and such a write of a checkpoint leaves that file
+//     undefined: all else goes on (C20).
 
 import Base
 

@@ -49,6 +49,8 @@ package struct DiskStore: Sendable {
     var scrubber: Scrubber
     var cleaner = Cleaner()
     var folds = FoldQueue()
+    /// Of the sets whose records are being loaded, the last one used at the end.
+    var finders: [RecordFinder] = []
     var hasUnknownDamage = false
     /// Nothing of this disk can be trusted before its sets have reconciled: its index was lost,
     /// and with it a part of the log that the index had replaced (DESIGN 3.1).
@@ -70,7 +72,7 @@ package struct DiskStore: Sendable {
     /// Whether it stopped for ever (S4).
     package var hasFailed: Bool { phase == .failed }
     /// When `flush` wants to be called although nothing happened.
-    package var wakeTime: Instant { min(log.wakeTime, cleaner.wake) }
+    package var wakeTime: Instant { min(log.wakeTime, cleaner.wake, checkpoints.wake) }
     /// Every set with an epoch or a record here, ascending.
     package var sets: [SetID] { ledgers.map(\.set) }
     /// Bytes that Martlet may use on the disk.
@@ -155,11 +157,8 @@ package struct DiskStore: Sendable {
 
     /// Logs a record, with the number after the last of its set, or one that is missing. Its
     /// payload was summed when it came here (D9). One that is there already is not logged again.
-    /// Refused writes are not logged (C20); a write that has its number already may go into the
-    /// reserve, as it stands before the drops behind it.
-    package mutating func prepare(
-        _ record: Record, isNumbered: Bool = false
-    ) throws(StoreError) -> LogNumber {
+    /// Whether there is room is to be asked before the record gets its number (C20).
+    package mutating func prepare(_ record: Record) throws(StoreError) -> LogNumber {
         let index = try check(record)
         let last = ledgers[index].last
         if record.number <= last, !ledgers[index].isHole(record.number) {
@@ -167,7 +166,6 @@ package struct DiskStore: Sendable {
         }
         if record.number <= last { return try repair(record.set, record) }
         guard record.number == last.next else { throw .outOfOrder(expected: last.next) }
-        try checkRoom(for: record, isNumbered: isNumbered)
         let before = log.queued
         let number = append(record, committed: ledgers[index].committed)
         cleaner.report.appended += UInt64(log.queued - before)
@@ -264,7 +262,7 @@ package struct DiskStore: Sendable {
 
     /// Writes what was appended; to be called at the end of each turn.
     package mutating func flush(now: Instant) -> [StoreOutput] {
-        take(log.flush(now: now)) + clean(now) + checkpointIfDue()
+        take(log.flush(now: now)) + clean(now) + checkpointIfDue(now)
     }
 
     mutating func take(_ outputs: [LogOutput]) -> [StoreOutput] {

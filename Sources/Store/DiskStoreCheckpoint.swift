@@ -35,6 +35,9 @@ struct CheckpointState: Sendable {
     var bytes = 0
     var isStopping = false
     var writer: CheckpointWriter?
+    /// The file system had no space for the last one: the next is not begun before `wake`.
+    var isRefused = false
+    var wake = Instant(nanoseconds: .max)
     // At the start
     var waiting = 0
     /// Not tried yet, the oldest first.
@@ -47,6 +50,7 @@ struct CheckpointState: Sendable {
 extension DiskStore {
     /// Blocks of a checkpoint that are on their way to the disk together.
     static var blocksInFlight: Int { 2 }
+    private static var refusedPause: Interval { .seconds(1) }
 
     private var checkpointIdentity: SegmentIdentity {
         guard let superblock = log.superblock else { preconditionFailure("no superblock") }
@@ -72,12 +76,26 @@ extension DiskStore {
         case .readBlock: return blockRead(bytes)
         case .create, .write, .sync:
             if case .failed(let why) = result {
-                return fail(.disk(.checkpoint(checkpoints.writer?.file ?? 0), why))
+                guard why == .noSpace else {
+                    return fail(.disk(.checkpoint(checkpoints.writer?.file ?? 0), why))
+                }
+                checkpoints.isRefused = true
+                if purpose == .create { checkpoints.files.removeLast() }
             }
-            if purpose == .sync { return checkpointDone() }
-            checkpoints.writer?.inFlight -= 1
-            return writeBlocks()
+            if purpose == .sync, !checkpoints.isRefused { return checkpointDone() }
+            if purpose != .sync { checkpoints.writer?.inFlight -= 1 }
+            return checkpoints.isRefused ? giveUp() : writeBlocks()
         }
+    }
+
+    /// Others filled the file system: the checkpoint before this one stays (C20).
+    private mutating func giveUp() -> [StoreOutput] {
+        guard let writer = checkpoints.writer, writer.inFlight == 0 else { return [] }
+        checkpoints.writer = nil
+        checkpoints.bytes = configuration.checkpointInterval
+        if !writer.isFinal { return [] }
+        checkpoints.isStopping = false
+        return [.stopped]
     }
 
     // Start
@@ -164,19 +182,29 @@ extension DiskStore {
         return checkpointIfDue()
     }
 
-    mutating func checkpointIfDue() -> [StoreOutput] {
+    /// In a turn, which has a time, one that was refused is tried again after a while.
+    mutating func checkpointIfDue(_ now: Instant? = nil) -> [StoreOutput] {
         guard phase == .ready, checkpoints.writer == nil else { return [] }
+        if checkpoints.isRefused, let now {
+            if checkpoints.wake == Instant(nanoseconds: .max) {
+                checkpoints.wake = now + Self.refusedPause
+            } else if checkpoints.wake <= now {
+                checkpoints.wake = Instant(nanoseconds: .max)
+                checkpoints.isRefused = false
+            }
+        }
+        if checkpoints.isRefused { return [] }
         let isDue =
             checkpoints.isStopping || checkpoints.bytes >= configuration.checkpointInterval
-            || givesRoom
+            || givesRoom()
         return isDue ? beginCheckpoint() : []
     }
 
     /// Whether the cleaner needs a checkpoint: to free many segments at once, or what there is,
     /// or to have more segments to choose from.
-    private var givesRoom: Bool {
+    private mutating func givesRoom() -> Bool {
         guard log.room < cleaningStart else { return false }
-        let idle = idleBytes
+        let idle = idleBytes()
         let segment = UInt64(log.superblock?.segmentSize ?? 0)
         let isUrgent = log.room < urgentRoom
         if idle >= max(segment, min(segment * 64, log.totalBytes / 64)) { return true }
@@ -234,6 +262,8 @@ extension DiskStore {
         checkpoints.position = writer.position
         checkpoints.nextFile = 1 - writer.file
         cleaner.passed = []
+        finders = []
+        cleaner.idle = nil
         findFolds()
         var outputs = take(log.release(writer.released))
         if writer.isFinal {

@@ -23,22 +23,44 @@ extension DiskStore {
                 finish(victim)
             }
             cleaner.isStuck = false
-            guard log.room + idleBytes < cleaningStart else { return [] }
-            guard let next = chooseVictim() else {
-                let begun = checkpoints.position?.generation ?? 0
-                cleaner.isStuck =
-                    idleBytes == 0 && checkpoints.writer == nil && begun >= log.position.generation
+            let room = log.room
+            guard room < cleaningStart, room + idleBytes() < cleaningStart else {
+                cleaner.queue = []
+                cleaner.scan = nil
                 return []
             }
-            cleaner.victim = next
-            cleaner.items = scrubItems(in: next.number)[...]
+            if let next = cleaner.queue.popLast() {
+                if book.isIdle(next.segment.number) { continue }
+                cleaner.victim = next.segment
+                cleaner.items = next.items[...]
+            } else if let (victims, begun) = cleaner.scan {
+                var scan = begun
+                let isDone = advance(&scan)
+                cleaner.scan = isDone ? nil : (victims, scan)
+                guard isDone else {
+                    cleaner.wake = now
+                    return []
+                }
+                cleaner.queue = zip(victims, scan.found).map { (segment: $0, items: $1) }
+                    .reversed()
+            } else {
+                let victims = chooseVictims()
+                guard !victims.isEmpty else {
+                    let begun = checkpoints.position?.generation ?? 0
+                    cleaner.isStuck =
+                        idleBytes() == 0 && checkpoints.writer == nil
+                        && begun >= log.position.generation
+                    return []
+                }
+                cleaner.scan = (victims, scan(victims.map(\.number)))
+            }
         }
     }
 
     private mutating func finish(_ victim: LogSegment) {
         cleaner.victim = nil
         let appended = cleaner.report.appended
-        let made = log.room + idleBytes + 2 * appended
+        let made = log.room + idleBytes() + 2 * appended
         cleaner.fruitless += 1
         if made >= cleaner.peak + UInt64(Limits.groupAlignment) {
             cleaner.peak = made
@@ -57,8 +79,10 @@ extension DiskStore {
     }
 
     /// Bytes of segments that the next checkpoint or the one after it frees.
-    var idleBytes: UInt64 {
+    mutating func idleBytes() -> UInt64 {
         let end = log.position.generation
+        let key = Cleaner.IdleKey(turns: book.turns, end: end, unused: log.unused)
+        if let known = cleaner.idle, known.key == key { return known.bytes }
         let idle = log.files.count { file in
             if case .live(let generation) = file.state {
                 generation > 0 && generation < end && book.isIdle(file.number)
@@ -66,20 +90,22 @@ extension DiskStore {
                 false
             }
         }
-        return UInt64(idle) * UInt64(log.superblock?.segmentSize ?? 0)
+        let bytes = UInt64(idle) * UInt64(log.superblock?.segmentSize ?? 0)
+        cleaner.idle = (key, bytes)
+        return bytes
     }
 
-    /// The segment with the best of what it gives, how long it will stay so, and what it costs;
-    /// in need, the one that gives the most. It lies before the newest checkpoint, so that the
-    /// next one frees it.
-    private func chooseVictim() -> LogSegment? {
+    /// The segments with the best of what one gives, how long it will stay so, and what it costs;
+    /// in need, those that give the most. They lie before the newest checkpoint, so that the next
+    /// one frees them.
+    private func chooseVictims() -> [LogSegment] {
         let size = log.superblock?.segmentSize ?? 0
-        if cleaner.restsAt == cleaner.report.appended { return nil }
+        if cleaner.restsAt == cleaner.report.appended { return [] }
         let isUrgent = log.room < urgentRoom
         let least = isUrgent ? max(size / 64, paddingBytes) : max(size / 8, 2 * paddingBytes)
         let end = min(log.position.generation, checkpoints.position?.generation ?? 0)
         let segments = log.segments
-        var best: (segment: LogSegment, score: Int)?
+        var best: [(segment: LogSegment, score: Int)] = []
         for (index, segment) in segments.enumerated() {
             guard segment.generation > 0, segment.generation < end,
                 !book.isIdle(segment.number), !cleaner.passed.contains(segment.generation)
@@ -89,9 +115,11 @@ extension DiskStore {
             // Segments that were opened after it.
             let age = min(segments.count - index, 1 << 16)
             let score = isUrgent ? size - live : (size - live) * age * 1_024 / (size + live)
-            if score > best?.score ?? 0 { best = (segment, score) }
+            let place = best.firstIndex(notBelow: { $0.score >= score })
+            best.insert((segment, score), at: place)
+            if best.count > Cleaner.victims { best.removeLast() }
         }
-        return best?.segment
+        return best.map(\.segment)
     }
 
     /// Whether the index has the record there as committed, and it is not known to be damaged.
@@ -114,8 +142,12 @@ extension DiskStore {
             return []
         }
         let (run, range) = Self.nextRun(of: cleaner.items)
-        // The last room is not for a segment that can't be emptied into it.
-        guard log.room > UInt64(2 * range.count) else { return [] }
+        // What does not fit into the last room stays; another segment may have less of it.
+        let moved = run.reduce(2 * Limits.groupAlignment) { $0 + $1.item.place.footprint }
+        guard log.room > UInt64(moved) else {
+            cleaner.items = []
+            return clean(now)
+        }
         cleaner.items = cleaner.items.dropFirst(run.count)
         let operation = log.newOperation()
         cleaner.part = Cleaner.Part(operation: operation, offset: range.lowerBound, items: run)

@@ -4,13 +4,7 @@ import Base
 
 extension DiskStore {
     func ledgerPlace(_ set: SetID) -> Int {
-        var low = 0
-        var high = ledgers.count
-        while low < high {
-            let middle = (low + high) / 2
-            if ledgers[middle].set < set { low = middle + 1 } else { high = middle }
-        }
-        return low
+        ledgers.firstIndex(notBelow: { $0.set < set })
     }
 
     func ledgerIndex(_ set: SetID) -> Int? {
@@ -61,10 +55,9 @@ extension DiskStore {
         for gone in ledgers[index].dropped { dropped[gone.chunk] = nil }
         ledgers[index].dropped = []
         ledgers[index].recent = []
-        ledgers[index].changes = []
-        ledgers[index].trims = []
         ledgers[index].history = []
         ledgers[index].committed = .none
+        finders.removeAll { $0.set == set }
     }
 
     /// Moves what is committed and durable into the index.
@@ -78,7 +71,6 @@ extension DiskStore {
             ledgers[index].recent.append(
                 RecentRecord(
                     number: entry.record.number, epoch: entry.record.epoch, place: place))
-            ledgers[index].keep(entry.record)
             ledgers[index].committed = entry.record.number
             count += 1
         }
@@ -110,31 +102,25 @@ extension DiskStore {
             notePile(set, extent)
         case .trim(let chunk, let truncation, let from):
             if truncation <= chunks[chunk]?.truncation ?? 0 { return }
-            trim(chunk, truncation, from, record.number, index)
+            let trim = ChunkTrim(number: record.number, truncation: truncation, from: from)
+            apply(trim, to: chunk, index)
         case .drop(let gone): for chunk in gone { drop(chunk, record.number, index) }
         case .nothing: break
         }
     }
 
-    private mutating func trim(
-        _ chunk: ChunkID, _ truncation: UInt32, _ from: UInt32, _ number: RecordNumber,
-        _ index: Int
-    ) {
+    private mutating func apply(_ trim: ChunkTrim, to chunk: ChunkID, _ index: Int) {
         if dropped[chunk] != nil { return }
         chunks.change(chunk, of: ledgers[index].set, &ledgers[index].usage, &book) {
             state, usage, book in
-            state.truncation = max(state.truncation, truncation)
-            state.trim(to: Int(from), below: number, &usage, &book)
+            state.apply(trim, &usage, &book)
         }
-        if ledgers[index].holes.isEmpty { return }
-        ledgers[index].trims.append(
-            PastTrim(number: number, chunk: chunk, truncation: truncation, from: from))
     }
 
     private mutating func drop(_ chunk: ChunkID, _ number: RecordNumber, _ index: Int) {
         chunks.remove(chunk, &ledgers[index].usage, &book)
         dropped[chunk] = number
-        ledgers[index].dropped.append(DroppedChunk(chunk: chunk, number: number))
+        ledgers[index].add(DroppedChunk(chunk: chunk, number: number))
     }
 
     /// A record that was damaged or missing is on the disk again.
@@ -152,11 +138,19 @@ extension DiskStore {
         defer { ledgers[index].heal(record.number) }
         var bare = record
         bare.dropPayload()
-        if let recent = ledgers[index].recent.lastIndex(where: { $0.number == record.number }) {
+        let recent = ledgers[index].recent.firstIndex(notBelow: { $0.number < record.number })
+        if recent < ledgers[index].recent.count,
+            ledgers[index].recent[recent].number == record.number
+        {
             ledgers[index].recent[recent].place = place
         }
         if record.number <= ledgers[index].committed {
-            if wasHole { applyLate(bare, place, index) } else { move(bare, place, index) }
+            if wasHole {
+                finders.removeAll { $0.set == record.set }
+                applyLate(bare, place, index)
+            } else {
+                move(bare, place, index)
+            }
             return
         }
         let position = ledgers[index].place(record.number)
@@ -189,14 +183,12 @@ extension DiskStore {
     /// Applies a committed record under those that came after it.
     private mutating func applyLate(_ record: Record, _ place: LogPlace, _ index: Int) {
         let number = record.number
-        ledgers[index].keep(record)
         switch record.body {
         case .write(let extent):
             if dropped[extent.chunk] != nil { return }
             var entry = ExtentEntry(
                 extent, number: number, epoch: record.epoch, place: place)
-            for trim in ledgers[index].trims
-            where trim.chunk == extent.chunk && trim.number > number {
+            for trim in chunks[extent.chunk]?.trims ?? [] where trim.number > number {
                 guard entry.clip(to: Int(trim.from)) else { return }
             }
             chunks.change(extent.chunk, of: record.set, &ledgers[index].usage, &book) {
@@ -204,10 +196,10 @@ extension DiskStore {
                 chunk.insert(entry, &usage, &book)
             }
         case .trim(let chunk, let truncation, let from):
-            // Without a later trim the chunk's number is that of before.
-            let isFollowed = ledgers[index].trims.contains { $0.chunk == chunk }
-            if !isFollowed, truncation <= chunks[chunk]?.truncation ?? 0 { return }
-            trim(chunk, truncation, from, number, index)
+            let before = (chunks[chunk]?.trims ?? []).prefix { $0.number < number }
+            if before.contains(where: { $0.truncation >= truncation }) { return }
+            let trim = ChunkTrim(number: number, truncation: truncation, from: from)
+            apply(trim, to: chunk, index)
         case .drop(let gone):
             for chunk in gone where dropped[chunk] == nil { drop(chunk, number, index) }
         case .nothing: break
@@ -216,23 +208,11 @@ extension DiskStore {
 
     /// Takes the extent of a record out of the index: later records replaced it elsewhere.
     private mutating func forgetExtent(_ number: RecordNumber, _ index: Int) {
-        guard let (chunk, _) = findExtent(number, ledgers[index].set) else { return }
+        guard let chunk = findExtent(number, ledgers[index].set)?.chunk else { return }
         chunks.change(chunk, of: ledgers[index].set, &ledgers[index].usage, &book) {
             state, usage, book in
             state.remove(number, &usage, &book)
         }
-    }
-
-    /// Looks through all chunks of a set for the extent of a record. Slow; only for repairs.
-    func findExtent(_ number: RecordNumber, _ set: SetID) -> (ChunkID, ExtentEntry)? {
-        for case let chunk? in chunks.slots where chunk.set == set {
-            for page in chunk.pages {
-                if let entry = page.first(where: { $0.number == number }) {
-                    return (chunk.id, entry)
-                }
-            }
-        }
-        return nil
     }
 
     // Replay

@@ -81,9 +81,6 @@ extension DiskStore {
         if let entry = ledger(set)?.prepared(number), entry.place == nil {
             return [.record(token: token, entry.record)]
         }
-        if let record = ledger(set)?.changes.first(where: { $0.number == number }) {
-            return [.record(token: token, record)]
-        }
         return start(ReadJob(token: token, set: set, purpose: .record(number)))
     }
 
@@ -110,7 +107,7 @@ extension DiskStore {
     }
 
     /// What the job has to read, by the index as it is now.
-    private func plan(_ job: inout ReadJob) -> [ReadItem] {
+    private mutating func plan(_ job: inout ReadJob) -> [ReadItem] {
         job.isStale = false
         job.waiting = 0
         switch job.purpose {
@@ -140,7 +137,7 @@ extension DiskStore {
         }
     }
 
-    private func recordItem(_ set: SetID, _ number: RecordNumber) -> ReadItem? {
+    private mutating func recordItem(_ set: SetID, _ number: RecordNumber) -> ReadItem? {
         guard let ledger = ledger(set) else { return nil }
         func item(_ epoch: Epoch, _ place: LogPlace) -> ReadItem {
             ReadItem(
@@ -149,10 +146,11 @@ extension DiskStore {
         if let entry = ledger.prepared(number) {
             return entry.place.map { item(entry.record.epoch, $0) }
         }
-        if let entry = ledger.recent.last(where: { $0.number == number }) {
-            return item(entry.epoch, entry.place)
+        let recent = ledger.recent.firstIndex(notBelow: { $0.number < number })
+        if recent < ledger.recent.count, ledger.recent[recent].number == number {
+            return item(ledger.recent[recent].epoch, ledger.recent[recent].place)
         }
-        return findExtent(number, set).map { item($0.1.epoch, $0.1.place) }
+        return findExtent(number, set).map { item($0.entry.epoch, $0.entry.place) }
     }
 
     /// The extents of each block, with the prepared records up to `through` laid over them.
@@ -240,7 +238,7 @@ extension DiskStore {
             } else if isListed(item, of: job) {
                 job.mark(item)
                 outputs.append(damaged(job.set, item, \.met))
-            } else {
+            } else if !isGone(item, of: job) {
                 job.isStale = true
             }
         }
@@ -250,15 +248,15 @@ extension DiskStore {
             return outputs
         }
         if job.isStale, job.attempts < ReadTable.attempts {
-            job.attempts += 1
+            if case .blocks = job.purpose { job.attempts += 1 }
             return outputs + start(job)
         }
         return outputs + [finish(job)]
     }
 
-    private func finish(_ job: ReadJob) -> StoreOutput {
-        guard case .blocks = job.purpose else {
-            return .record(token: job.token, job.record)
+    private mutating func finish(_ job: ReadJob) -> StoreOutput {
+        if case .record(let number) = job.purpose {
+            return .record(token: job.token, job.record ?? remnant(number, job.set))
         }
         let blocks = job.pieces.indices.map { slot -> StoredBlock in
             let pieces = job.pieces[slot].compactMap { $0 }
@@ -282,8 +280,14 @@ extension DiskStore {
         return record
     }
 
+    /// Whether it is a record that was overwritten since, whose segment nobody needed.
+    private mutating func isGone(_ item: ReadItem, of job: ReadJob) -> Bool {
+        guard case .record(let number) = job.purpose else { return false }
+        return findExtent(number, job.set) == nil && ledger(job.set)?.prepared(number) == nil
+    }
+
     /// Whether the index or the ledger still puts the record there.
-    private func isListed(_ item: ReadItem, of job: ReadJob) -> Bool {
+    private mutating func isListed(_ item: ReadItem, of job: ReadJob) -> Bool {
         var probe = job
         if case .record(let number) = job.purpose {
             // A record in `recent` is there only as long as nobody needs its segment.
@@ -306,8 +310,8 @@ extension SegmentLog {
     /// is damaged. Its payload shares the memory of `bytes`.
     func decode(_ bytes: ArraySlice<UInt8>, at place: LogPlace) -> LogRecord? {
         guard let superblock, let frame = RecordFrame(decoding: bytes),
-            let file = files.first(where: { $0.number == place.segment }),
-            case .live(let generation) = file.state, bytes.count == place.length
+            let file = self.place(of: place.segment),
+            case .live(let generation) = files[file].state, bytes.count == place.length
         else { return nil }
         let identity = SegmentIdentity(
             cell: superblock.cell, disk: superblock.disk, generation: generation)

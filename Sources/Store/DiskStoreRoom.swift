@@ -5,10 +5,12 @@
 //   space   new data as long as a reserve stays free of living records: then the cleaner always
 //           finds segments that are worth it
 //   room    below `cleaningStart` the cleaner works; at `shortRoom` new data waits for it; at
-//           `recordRoom` everything waits but epochs, repairs and the cleaner
+//           two segments the data of records that have numbers too; at half a one deletes and
+//           trims; epochs and repairs never do
 //
-// Invariant: the cleaner empties a segment into less room than it gives back, and one segment of
-// room is left to it; so the log goes on as long as the reserve holds.
+// Invariant: the cleaner empties a segment into less room than it gives back, and some room is
+// left to it; so the log goes on as long as the reserve holds. Where it can do nothing (others
+// filled the file system), deletes may have the last room. What finds none waits in memory.
 
 import Base
 
@@ -26,7 +28,10 @@ extension DiskStore {
         let count = log.totalBytes / max(1, segmentBytes)
         let free = part(
             percent: UInt64(Limits.reservePercent), segments: 8, ofFew: max(3, count / 3))
-        return free + count * UInt64(paddingBytes)
+        // What primaries may have numbered before they heard that there is no space here.
+        let arrears = min(UInt64(Limits.preparedBytes), log.totalBytes / 32)
+        let least = shortRoom + segmentBytes + arrears
+        return max(free, least) + count * UInt64(paddingBytes)
     }
     /// Bytes that full groups lose to their alignment in one segment, at the most.
     var paddingBytes: Int {
@@ -40,8 +45,6 @@ extension DiskStore {
     var cleaningStart: UInt64 {
         part(percent: UInt64(configuration.cleaner.startPercent), segments: 6, ofFew: 4)
     }
-    /// At this room only epochs, repairs and the cleaner go on.
-    private var recordRoom: UInt64 { part(percent: 0, segments: 2, ofFew: 1) }
 
     /// Whether so many bytes of new data have space beside the reserve.
     package func hasRoom(forData bytes: Int) -> Bool {
@@ -50,18 +53,15 @@ extension DiskStore {
     }
     /// New data is to wait until the cleaner has made room.
     package var isShort: Bool { log.room <= shortRoom }
-    /// Whether records of any kind have room; otherwise they are to wait for the cleaner.
-    package var takesRecords: Bool { log.room > recordRoom }
-
-    /// Keeps the reserve for deletes, and the last of it for epochs.
-    func checkRoom(for record: Record, isNumbered: Bool) throws(StoreError) {
-        let size = record.payload.count
-        if case .write = record.body, !isNumbered {
-            guard hasRoom(forData: size), log.room > shortRoom + UInt64(size) else {
-                throw .noSpace
-            }
-        } else if log.room <= segmentBytes + UInt64(size) {
-            throw .noSpace
+    /// Whether a record that has its number, or must get one, has room, with so many bytes of data;
+    /// otherwise it is to wait for the cleaner, as long as that can do anything.
+    package func takesNumbered(data bytes: Int) -> Bool {
+        let kept: UInt64
+        if bytes > 0 {
+            kept = cleaner.isStuck ? segmentBytes : 2 * segmentBytes
+        } else {
+            kept = cleaner.isStuck ? 0 : segmentBytes / 2
         }
+        return log.room > kept + UInt64(bytes)
     }
 }

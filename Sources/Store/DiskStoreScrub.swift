@@ -49,6 +49,12 @@ extension DiskStore {
             scrubber.begin(wall, through: log.position.generation)
         }
         while true {
+            if var scan = scrubber.scan {
+                let isDone = advance(&scan)
+                scrubber.scan = isDone ? nil : scan
+                guard isDone else { return [] }
+                scrubber.items = scan.found[0][...]
+            }
             scrubber.items = scrubber.items.drop { !isListed($0) }
             if !scrubber.items.isEmpty { return [readScrubbed(now)] }
             guard beginSegment() else {
@@ -71,43 +77,8 @@ extension DiskStore {
                 && !book.isIdle($0.number)
         }
         guard let segment = scrubber.segment else { return false }
-        scrubber.items = scrubItems(in: segment.number)[...]
+        scrubber.scan = scan([segment.number])
         return true
-    }
-
-    /// What the index needs in a segment, by offset.
-    func scrubItems(in segment: UInt32) -> [ScrubItem] {
-        var items: [ScrubItem] = []
-        func add(
-            _ set: SetID, _ chunk: ChunkID?, _ block: Int, _ number: RecordNumber,
-            _ epoch: Epoch, _ place: LogPlace
-        ) {
-            let item = ReadItem(
-                number: number, epoch: epoch, place: place, visible: 0, slot: 0, order: 0)
-            items.append(ScrubItem(set: set, chunk: chunk, block: block, item: item))
-        }
-        for case let chunk? in chunks.slots {
-            for page in chunk.pages {
-                for entry in page where entry.segment == segment {
-                    add(
-                        chunk.set, chunk.id, Int(entry.block), entry.number, entry.epoch,
-                        entry.place)
-                }
-            }
-        }
-        for ledger in ledgers {
-            for entry in ledger.prepared {
-                guard let place = entry.place, place.segment == segment else { continue }
-                var target: (chunk: ChunkID?, block: Int) = (nil, 0)
-                if case .write(let extent) = entry.record.body {
-                    target = (extent.chunk, Int(extent.block))
-                }
-                add(
-                    ledger.set, target.chunk, target.block, entry.record.number,
-                    entry.record.epoch, place)
-            }
-        }
-        return items.sorted { $0.item.place.offset < $1.item.place.offset }
     }
 
     /// Whether the index still needs the record there, and it is not known to be damaged.

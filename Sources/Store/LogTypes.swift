@@ -36,6 +36,8 @@ package struct LogConfiguration: Hashable, Sendable {
 
     /// A footer tells a start the headers of a segment; it has no use for one that wants payloads.
     var hasFooters: Bool { hasCheckpoints && !replaysPayloads }
+    /// A full log waits for its user, who cleans it; another one stops.
+    var waitsForRoom: Bool { hasFooters }
 
     /// Sizes are those of production unless given.
     package init(

@@ -57,6 +57,8 @@ struct Scrubber: Sendable {
     /// The segment that is being verified, and what of it is still to be read, by offset.
     var segment: LogSegment?
     var items: ArraySlice<ScrubItem> = []
+    /// Looks for what is in the segment.
+    var scan: SegmentScan?
     var part: Part?
     /// When the next read is due; nil until it is planned.
     var due: Instant?
@@ -85,6 +87,7 @@ struct Scrubber: Sendable {
             progress.isComparing = false
             progress.isUrgent = true
             items = []
+            scan = nil
             segment = nil
             due = now
         }

@@ -95,6 +95,8 @@ package struct SegmentLog: Sendable {
     var pendingOperations = 0
     /// Ascending by number.
     var files: [File] = []
+    /// Files that are free, or being made.
+    var unused = 0
     var open: OpenSegment?
     /// Where the log ends while no segment is open.
     var end = LogPosition.start
@@ -145,12 +147,9 @@ package struct SegmentLog: Sendable {
     /// Bytes that can still be appended, with what recycled and new segments will give.
     package var room: UInt64 {
         guard let size = superblock?.segmentSize else { return 0 }
-        let segments = UInt64(unused + max(0, segmentLimit - files.count))
-        let rest = open.map { max(0, size - $0.offset) } ?? 0
-        return segments * UInt64(size - SegmentHeader.pageSize) + UInt64(max(0, rest - queued))
-    }
-    private var unused: Int {
-        files.reduce(0) { $1.state == .free || $1.state == .creating ? $0 + 1 : $0 }
+        let segments = unused + max(0, segmentLimit - files.count)
+        let rest = open.map { max(0, size - (inFlight?.end ?? $0.offset)) } ?? 0
+        return UInt64(max(0, segments * (size - SegmentHeader.pageSize) + rest - queued))
     }
     /// Bytes of the segments that hold nothing.
     var spareBytes: UInt64 { UInt64(unused) * UInt64(superblock?.segmentSize ?? 0) }
@@ -183,6 +182,12 @@ package struct SegmentLog: Sendable {
         let operation = newOperation()
         operations[operation] = purpose
         return operation
+    }
+
+    /// The place of a segment's file in `files`: with none missing, its number.
+    func place(of number: UInt32) -> Int? {
+        if Int(number) < files.count, files[Int(number)].number == number { return Int(number) }
+        return files.firstIndex { $0.number == number }
     }
 
     mutating func fail(_ failure: LogFailure) -> [LogOutput] {

@@ -319,6 +319,7 @@ extension SegmentLog {
             let isKept = listed != nil || recovery.unreadable.contains(number)
             files[index].state = isKept ? .live(generation: listed?.generation ?? 0) : .free
         }
+        unused = files.count { $0.state == .free }
         var outputs: [LogOutput] = []
         if !recovery.unreadable.isEmpty {
             let lost = position.number.next
@@ -335,7 +336,7 @@ extension SegmentLog {
     }
 
     private mutating func keep(_ candidate: LogRecovery.Candidate) {
-        for index in files.indices where files[index].number == candidate.file {
+        if let index = place(of: candidate.file) {
             files[index].state = .live(generation: candidate.generation)
         }
     }

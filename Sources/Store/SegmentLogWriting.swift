@@ -17,7 +17,7 @@ extension SegmentLog {
     }
 
     /// Rolls to the next segment where the open one is too full. Without a segment to roll to it
-    /// makes one, and the group waits.
+    /// makes one, and the group waits; on a full disk, until its user's checkpoints free one.
     mutating func makeRoom(for length: Int, headers: Int) -> [LogOutput] {
         if hasRoom(for: length, headers: headers) { return [] }
         let previous = position
@@ -28,6 +28,7 @@ extension SegmentLog {
             segmentsThisRun += 1
             let generation = superblock.incarnation.rawValue << 24 | segmentsThisRun
             files[file].state = .live(generation: generation)
+            unused -= 1
             open = OpenSegment(
                 file: files[file].number,
                 identity: SegmentIdentity(
@@ -39,14 +40,14 @@ extension SegmentLog {
             return outputs
         }
         if files.contains(where: { $0.state == .creating || $0.state == .removing }) { return [] }
-        return files.count < segmentLimit ? [createSegment()] : fail(.full)
+        if files.count < segmentLimit { return [createSegment()] }
+        return configuration.waitsForRoom ? [] : fail(.full)
     }
 
     /// Makes the next segment while the open one still has room.
     mutating func createAhead() -> [LogOutput] {
         guard let open, let size = superblock?.segmentSize, open.offset > size / 2,
-            files.count < segmentLimit,
-            !files.contains(where: { $0.state == .free || $0.state == .creating })
+            files.count < segmentLimit, unused == 0
         else { return [] }
         return [createSegment()]
     }
@@ -58,12 +59,13 @@ extension SegmentLog {
         for file in files where file.number == number { number += 1 }
         let place = files.firstIndex { $0.number > number } ?? files.count
         files.insert(File(number: number, state: .creating), at: place)
+        unused += 1
         return .disk(
             .create(issue(.createSegment(file: number)), .segment(number), size: size))
     }
 
     mutating func segmentCreated(_ number: UInt32, _ result: DiskResult) -> [LogOutput] {
-        guard let index = files.firstIndex(where: { $0.number == number }) else {
+        guard let index = place(of: number) else {
             preconditionFailure("an unknown segment was made")
         }
         switch result {
@@ -71,9 +73,9 @@ extension SegmentLog {
             files[index].state = .free
             files[index].isNew = true
         case .failed(.noSpace):
-            // Others filled the file system: go on with what there is (C20). If a group waits
-            // for this segment, the next flush fails.
+            // Others filled the file system: go on with what there is (C20).
             files.remove(at: index)
+            unused -= 1
             isOutOfSpace = true
         case .failed(let why): return fail(.disk(.segment(number), why))
         }
@@ -86,13 +88,11 @@ extension SegmentLog {
         var outputs: [LogOutput] = []
         for number in segments {
             guard phase == .ready, number != open?.file,
-                let index = files.firstIndex(where: { $0.number == number }),
-                case .live = files[index].state
+                let index = place(of: number), case .live = files[index].state
             else { continue }
-            let size = superblock?.segmentSize ?? 0
-            let free = files.reduce(0) { $1.state == .free ? $0 + 1 : $0 }
-            if free * size < 2 << 30 {
+            if spareBytes < 2 << 30 {
                 files[index].state = .free
+                unused += 1
             } else {
                 files[index].state = .removing
                 outputs.append(

@@ -59,14 +59,6 @@ struct SessionWindow: Sendable {
     }
 }
 
-/// A trim, remembered as long as an older record may still be repaired.
-struct PastTrim: Hashable, Sendable {
-    var number: RecordNumber
-    var chunk: ChunkID
-    var truncation: UInt32
-    var from: UInt32
-}
-
 /// A dropped chunk, remembered so that a late write does not bring it back.
 struct DroppedChunk: Hashable, Sendable {
     var chunk: ChunkID
@@ -91,15 +83,10 @@ struct SetLedger: Sendable {
     var prepared: [PreparedRecord] = []
     /// Ascending by number; at most `Limits.preparedRecords`.
     var recent: [RecentRecord] = []
-    /// Trims and drops that are committed, ascending; at most `Limits.preparedRecords`. What they
-    /// did is in the index, where nobody who lacks them could find it again.
-    var changes: [Record] = []
     /// Ascending by session.
     var windows: [SessionWindow] = []
-    /// Oldest first.
+    /// Ascending by number.
     var dropped: [DroppedChunk] = []
-    /// Those that came after a hole.
-    var trims: [PastTrim] = []
     /// Numbers of records of which nothing is known, ascending.
     var holes: [ClosedRange<RecordNumber>] = []
     /// Numbers of records whose bytes are damaged, ascending.
@@ -135,34 +122,20 @@ struct SetLedger: Sendable {
         return prepared[index]
     }
 
-    /// Remembers a committed record if it is a trim or a drop.
-    mutating func keep(_ record: Record) {
-        switch record.body {
-        case .write, .nothing: return
-        case .trim, .drop: break
-        }
-        let place = changes.firstIndex { $0.number >= record.number } ?? changes.endIndex
-        if place < changes.count, changes[place].number == record.number { return }
-        changes.insert(record, at: place)
-        if changes.count > Limits.preparedRecords { changes.removeFirst() }
-    }
-
     // Duplicates
 
     private func windowIndex(_ session: SessionID) -> Int {
-        var low = 0
-        var high = windows.count
-        while low < high {
-            let middle = (low + high) / 2
-            if windows[middle].session < session { low = middle + 1 } else { high = middle }
-        }
-        return low
+        windows.firstIndex(notBelow: { $0.session < session })
+    }
+
+    /// What is remembered of a session.
+    func window(_ session: SessionID) -> SessionWindow? {
+        let index = windowIndex(session)
+        return index < windows.count && windows[index].session == session ? windows[index] : nil
     }
 
     func duplicate(_ session: SessionID, _ sequence: RequestNumber) -> Duplicate {
-        let index = windowIndex(session)
-        guard index < windows.count, windows[index].session == session else { return .new }
-        return windows[index].find(sequence)
+        window(session)?.find(sequence) ?? .new
     }
 
     mutating func note(_ record: Record) {
@@ -200,7 +173,6 @@ struct SetLedger: Sendable {
 
     /// The number is known again.
     mutating func heal(_ number: RecordNumber) {
-        defer { if holes.isEmpty { trims = [] } }
         rotten.removeAll { $0 == number }
         guard let index = holes.firstIndex(where: { $0.contains(number) }) else { return }
         let hole = holes.remove(at: index)
@@ -226,6 +198,17 @@ struct SetLedger: Sendable {
     }
 
     // Drops
+
+    mutating func add(_ gone: DroppedChunk) {
+        let place = dropped.firstIndex(notBelow: { $0.number <= gone.number })
+        dropped.insert(gone, at: place)
+    }
+
+    /// What a record dropped, if that is not long past.
+    func dropped(by number: RecordNumber) -> [ChunkID] {
+        let first = dropped.firstIndex(notBelow: { $0.number < number })
+        return dropped[first...].prefix { $0.number == number }.map(\.chunk)
+    }
 
     /// Forgets the drops that are long past, and tells which.
     mutating func expireDrops() -> [DroppedChunk] {

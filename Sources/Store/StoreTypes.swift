@@ -28,8 +28,6 @@ package struct StoreConfiguration: Hashable, Sendable {
 
 /// Why a store refuses a record; nothing was logged.
 package enum StoreError: Error, Hashable, Sendable {
-    /// Only deletes, epochs and repairs have room left (C20).
-    case noSpace
     /// No epoch of this set was ever adopted here.
     case unknownSet
     /// The record's epoch is later than any that was adopted, or an epoch is older (C3).

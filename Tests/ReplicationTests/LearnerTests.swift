@@ -158,6 +158,21 @@ extension ReplicaWorld {
         #expect(content(world, 3) == content(world, 0))
     }
 
+    @Test("A disk that is far behind starts over: nobody may know what it lacks (C9)")
+    func farBehind() throws {
+        var world = try withoutTheFourth()
+        for first in stride(from: 7 as UInt64, through: UInt64(Limits.preparedRecords), by: 64) {
+            try world.finish(first...first + 63)
+        }
+        fill(&world)
+        for _ in 0..<2_000 where world.members[0].replica?.learner?.isReady != true {
+            world.round()
+        }
+        #expect(world.members[0].replica?.learner?.isReady == true)
+        #expect(world.members[3].disk.restored.starts.contains { $0.startsOver })
+        #expect(content(world, 3) == content(world, 0))
+    }
+
     @Test("A copy in the way is emptied by a start, once; a member's never is (C14)")
     func discards() throws {
         var world = try withoutTheFourth()

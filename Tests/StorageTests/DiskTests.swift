@@ -184,7 +184,7 @@ struct DiskTests {
         #expect(access(folder.path + "/segments/00000001", F_OK) == 0)
     }
 
-    @Test("A write to a full device is noSpace, and the last change (S4)")
+    @Test("A write to a full device is noSpace, and the last change but for a checkpoint (S4, C20)")
     func full() throws {
         let folder = TestFolder()
         let disk = try TestDisk(folder)
@@ -194,7 +194,12 @@ struct DiskTests {
         let write = DiskEffect.write(
             number(1), .checkpoint(0), offset: 0, pieces: [bytes], durable: false)
         #expect(disk.run(write) == .failed(.noSpace))
-        #expect(disk.run(.create(number(2), .superblock, size: 1)) == .failed(.noSpace))
+        #expect(disk.run(.create(number(4), .segment(1), size: 4_096)) == .done)
+        #expect(symlink("/dev/full", folder.path + "/superblock") == 0)
+        let last = DiskEffect.write(
+            number(5), .superblock, offset: 0, pieces: [bytes], durable: false)
+        #expect(disk.run(last) == .failed(.noSpace))
+        #expect(disk.run(.create(number(2), .segment(2), size: 1)) == .failed(.noSpace))
         #expect(
             disk.run(.read(number(3), .superblock, offset: 0, length: 1)) == .failed(.noSpace))
     }
@@ -206,6 +211,7 @@ struct DiskTests {
         defer { disk.close() }
         let result = disk.run(.create(number(1), .segment(1), size: 1 << 50))
         #expect(result == .failed(.noSpace) || result == .failed(.system(errno: EFBIG)))
+        #expect(access(folder.path + "/segments/00000001", F_OK) != 0)
     }
 
     @Test("Capacity is what is free and what is used, or the limit")

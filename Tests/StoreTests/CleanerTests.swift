@@ -14,26 +14,50 @@ private struct Blocks {
     /// The number of the write that made each block; nil: dropped.
     var blocks: [RecordNumber?] = []
     /// Chunks hold so many blocks here.
-    static let perChunk = 64
+    let perChunk: Int
+    var epoch = Epoch(rawValue: 1)
+    /// How often a chunk was dropped: its name does not come again.
+    var versions: [Int: UInt32] = [:]
+    var truncation: UInt32 = 0
     /// Times that a write had to wait for the cleaner.
     var waits = 0
 
-    init(segment: Int, capacity: UInt64, _ cleaner: CleanerConfiguration = CleanerConfiguration()) {
+    init(segment: Int, capacity: UInt64, perChunk: Int = 64) {
+        self.perChunk = perChunk
         var disk = TestDisk()
         disk.capacity = capacity
         disk.isSafe = true
-        run = StoreRun(disk, Self.configuration(segment, cleaner))
+        run = StoreRun(disk, Self.configuration(segment))
         run.settle()
-        let start = SetModel(set: set).start(Epoch(rawValue: 1), keeping: 0)
+        let start = SetModel(set: set).start(epoch, keeping: 0)
         _ = try? run.store.adopt(start)
     }
 
-    static func configuration(
-        _ segment: Int, _ cleaner: CleanerConfiguration = CleanerConfiguration()
-    ) -> StoreConfiguration {
+    static func configuration(_ segment: Int) -> StoreConfiguration {
         StoreConfiguration(
-            log: LogRun.configuration(segmentSize: segment), checkpointInterval: 8 << 20,
-            cleaner: cleaner)
+            log: LogRun.configuration(segmentSize: segment), checkpointInterval: 8 << 20)
+    }
+
+    /// The same again after a restart.
+    mutating func restart(_ segment: Int) {
+        commit()
+        for _ in 0..<400 where run.store.committed(set) != number {
+            run.now = run.now + .milliseconds(10)
+            commit()
+        }
+        if run.store.committed(set) != number {
+            let (living, capacity) = (run.store.living, run.store.capacity)
+            Issue.record("stuck: \(living) of \(capacity) live, \(run.store.spare) spare")
+        }
+        run = StoreRun(run.disk, Self.configuration(segment))
+        run.settle()
+        run.store.commit(set, through: number)
+    }
+
+    mutating func begin(_ next: Epoch) throws {
+        epoch = next
+        _ = try run.store.adopt(
+            SetModel(set: set).start(epoch, keeping: number.rawValue))
     }
 
     static func bytes(_ number: RecordNumber) -> [UInt8] {
@@ -43,12 +67,13 @@ private struct Blocks {
     }
 
     func chunk(_ index: Int) -> ChunkID {
-        ChunkID(inode: InodeID(rawValue: UInt64(index) + 1), index: 0, version: 0)
+        ChunkID(
+            inode: InodeID(rawValue: UInt64(index) + 1), index: 0, version: versions[index] ?? 0)
     }
 
     private func record(_ body: RecordBody) -> Record {
         Record(
-            set: set, epoch: Epoch(rawValue: 1), number: number.next, session: .none,
+            set: set, epoch: epoch, number: number.next, session: .none,
             sequence: RequestNumber(rawValue: 0), firstUnacked: RequestNumber(rawValue: 0),
             truncation: 0, body: body)
     }
@@ -67,19 +92,9 @@ private struct Blocks {
 
     /// Writes a block; false if there is no space. Waits for the cleaner as a server does.
     mutating func write(_ block: Int) -> Bool {
-        let bytes = Self.bytes(number.next)
-        let extent = Extent(
-            chunk: chunk(block / Self.perChunk), block: UInt16(block % Self.perChunk), start: 0,
-            length: UInt32(bytes.count), codec: .raw, stored: Checksum(of: bytes),
-            pages: [Checksum(of: bytes).value], fileEnd: 0, modified: .zero, payload: bytes[...])
         for _ in 0..<4_000 {
-            guard run.store.hasRoom(forData: bytes.count) else { return false }
-            if (try? run.store.prepare(record(.write(extent)))) != nil {
-                took()
-                while blocks.count <= block { blocks.append(nil) }
-                blocks[block] = number
-                return true
-            }
+            guard run.store.hasRoom(forData: Self.payload) else { return false }
+            if !run.store.isShort { return log(block) }
             waits += 1
             commit()
             run.now = run.now + .milliseconds(1)
@@ -88,21 +103,68 @@ private struct Blocks {
         return false
     }
 
+    /// Writes a block, whatever room there is.
+    mutating func log(_ block: Int) -> Bool {
+        let bytes = Self.bytes(number.next)
+        let extent = Extent(
+            chunk: chunk(block / perChunk), block: UInt16(block % perChunk), start: 0,
+            length: UInt32(bytes.count), codec: .raw, stored: Checksum(of: bytes),
+            pages: [Checksum(of: bytes).value], fileEnd: 0, modified: .zero, payload: bytes[...])
+        guard (try? run.store.prepare(record(.write(extent)))) != nil else { return false }
+        took()
+        while blocks.count <= block { blocks.append(nil) }
+        blocks[block] = number
+        return true
+    }
+
+    mutating func mustWrite(_ block: Int) throws {
+        let isWritten = write(block)
+        try #require(isWritten)
+    }
+
+    /// Deletes and trims wait for the cleaner too, but never in vain.
+    private mutating func awaitRoom() {
+        for _ in 0..<400 where !run.store.takesNumbered(data: 0) {
+            commit()
+            run.now = run.now + .milliseconds(10)
+            run.settle()
+        }
+        if !run.store.takesNumbered(data: 0) { Issue.record("no room for a delete") }
+    }
+
     mutating func drop(_ index: Int) throws {
+        awaitRoom()
         _ = try run.store.prepare(record(.drop([chunk(index)])))
         took()
         commit()
-        for block in index * Self.perChunk..<min(blocks.count, (index + 1) * Self.perChunk) {
+        versions[index, default: 0] += 1
+        forget(index)
+    }
+
+    private mutating func forget(_ index: Int) {
+        for block in blocks.indices.dropFirst(index * perChunk).prefix(perChunk) {
             blocks[block] = nil
         }
+    }
+
+    /// Cuts a chunk to nothing.
+    mutating func trim(_ index: Int) throws -> Record {
+        awaitRoom()
+        truncation += 1
+        let trim = record(.trim(chunk(index), truncation: truncation, from: 0))
+        _ = try run.store.prepare(trim)
+        took()
+        commit()
+        forget(index)
+        return trim
     }
 
     /// The first block that is not as it was written.
     mutating func wrong() -> Int? {
         commit()
-        for first in stride(from: 0, to: blocks.count, by: Self.perChunk) {
-            let range = 0..<min(Self.perChunk, blocks.count - first)
-            guard let found = run.read(set, chunk(first / Self.perChunk), range) else {
+        for first in stride(from: 0, to: blocks.count, by: perChunk) {
+            let range = 0..<min(perChunk, blocks.count - first)
+            guard let found = run.read(set, chunk(first / perChunk), range) else {
                 return first
             }
             for (offset, block) in found.enumerated() {
@@ -154,9 +216,7 @@ private struct Blocks {
                 + "\(report.segments) segments, \(blocks.waits) waits")
         #expect(report.segments > 10)
         #expect(moved < appended * 25)
-        blocks.run = StoreRun(blocks.run.disk, Blocks.configuration(512 << 10))
-        blocks.run.settle()
-        blocks.run.store.commit(blocks.set, through: blocks.number)
+        blocks.restart(512 << 10)
         #expect(blocks.wrong() == nil)
     }
 
@@ -174,17 +234,104 @@ private struct Blocks {
             #expect(blocks.run.failure == nil && written > 0, "round \(round)")
             #expect(!blocks.run.store.hasRoom(forData: Blocks.payload))
             // Of a full disk one to three chunks, among them such as were dropped before.
-            let last = (next - 1) / Blocks.perChunk
+            let last = (next - 1) / blocks.perChunk
             for _ in 0...random.below(3) { try blocks.drop(last - random.below(min(last, 6) + 1)) }
             try blocks.drop(last)
-            next = (last + 1) * Blocks.perChunk
+            next = (last + 1) * blocks.perChunk
             if round % 10 == 9 {
                 #expect(blocks.wrong() == nil)
-                blocks.run = StoreRun(blocks.run.disk, Blocks.configuration(64 << 10))
-                blocks.run.settle()
-                blocks.run.store.commit(blocks.set, through: blocks.number)
+                blocks.restart(64 << 10)
             }
         }
+        #expect(blocks.wrong() == nil)
+    }
+
+    @Test("Trims and drops can be loaded when their segment is gone, after a restart too (C9)")
+    func changes() throws {
+        var blocks = Blocks(segment: 64 << 10, capacity: 4 << 20)
+        for block in 0..<blocks.perChunk * 3 { try blocks.mustWrite(block) }
+        let gone = blocks.chunk(2)
+        try blocks.drop(2)
+        let drop = blocks.number
+        let trim = try blocks.trim(1)
+        let files = blocks.run.disk.inventory.files.count
+        for _ in 0..<20 { for block in 0..<blocks.perChunk { try blocks.mustWrite(block) } }
+        blocks.commit()
+        #expect(blocks.run.store.cleaningReport.appended > UInt64(files) * 2 * (64 << 10))
+        for _ in 0..<2 {
+            #expect(blocks.run.load(blocks.set, drop)?.body == .drop([gone]))
+            #expect(blocks.run.load(blocks.set, trim.number)?.body == trim.body)
+            // The write before them is gone with their segment.
+            let before = RecordNumber(rawValue: drop.rawValue - 1)
+            #expect(blocks.run.load(blocks.set, before) == nil)
+            blocks.restart(64 << 10)
+        }
+    }
+
+    /// Deletes, and what frees space, work on every disk, however small and full.
+    @Test("A small disk refuses data when it is full, never stops, and takes deletes (C20)")
+    func small() throws {
+        let segment = 64 << 10
+        var stored = 0
+        for count in 6...26 {
+            let capacity = UInt64(count * segment) / 97 * 100 + 200
+            var blocks = Blocks(segment: segment, capacity: capacity, perChunk: 4)
+            var random = SeededRandom(seed: UInt64(count))
+            let span = count * 16
+            for step in 0..<1_500 {
+                switch random.below(40) {
+                case 0: try blocks.drop(random.below(span / 4))
+                case 1: _ = try blocks.trim(random.below(span / 4))
+                case 2: try blocks.begin(Epoch(rawValue: UInt64(step) + 2))
+                case 3:
+                    blocks.restart(segment)
+                    if blocks.run.store.lastPrepared(blocks.set) != blocks.number {
+                        Issue.record("\(count) segments, step \(step)")
+                        return
+                    }
+                case 4..<8:
+                    // A backup gets what a primary with more space has numbered.
+                    if blocks.run.store.takesNumbered(data: Blocks.payload) {
+                        let isLogged = blocks.log(random.below(span))
+                        #expect(isLogged)
+                    }
+                default: _ = blocks.write(random.below(span))
+                }
+                if let failure = blocks.run.failure {
+                    Issue.record("\(count) segments, step \(step): \(failure)")
+                    return
+                }
+            }
+            #expect(blocks.wrong() == nil, "\(count) segments")
+            stored += blocks.blocks.count { $0 != nil }
+            for chunk in 0...span / 4 { try blocks.drop(chunk) }
+            for _ in 0..<200 where blocks.run.store.isShort {
+                blocks.run.now = blocks.run.now + .milliseconds(50)
+                blocks.run.settle()
+            }
+            #expect(blocks.run.store.committed(blocks.set) == blocks.number, "\(count) segments")
+            #expect(blocks.run.store.living == 0 && !blocks.run.store.isShort, "\(count) segments")
+            let isTaken = blocks.write(span + 8)
+            #expect(isTaken || count < 7, "\(count) segments")
+        }
+        #expect(stored > 500)
+    }
+
+    @Test("A checkpoint that finds no space on the file system is tried again later (C20)")
+    func fullFileSystem() throws {
+        var blocks = Blocks(segment: 64 << 10, capacity: 4 << 20)
+        blocks.run.disk.refusesCheckpoints = true
+        var random = SeededRandom(seed: 3)
+        // Nothing is recycled, so in the end they wait in vain.
+        while blocks.write(random.below(200)), blocks.number.rawValue < 5_000 {}
+        #expect(blocks.run.failure == nil && blocks.run.disk.refused > 2)
+        blocks.run.disk.refusesCheckpoints = false
+        try blocks.drop(1)
+        blocks.run.now = blocks.run.now + .seconds(2)
+        blocks.run.settle()
+        for _ in 0..<500 { try blocks.mustWrite(random.below(200)) }
+        #expect(blocks.wrong() == nil && blocks.run.failure == nil)
+        blocks.restart(64 << 10)
         #expect(blocks.wrong() == nil)
     }
 }

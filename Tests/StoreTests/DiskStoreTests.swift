@@ -10,6 +10,8 @@ private struct StoreModel {
     var run: StoreRun
     let configuration: StoreConfiguration
     var cleaned: UInt64 = 0
+    /// Records that were gone when they were asked for.
+    var superseded = 0
     var sets = [SetModel(set: SetID(rawValue: 3)), SetModel(set: SetID(rawValue: 8))]
     /// Log numbers of records on their way: set, number.
     var waiting: [(log: LogNumber, set: Int, number: UInt64)] = []
@@ -35,12 +37,14 @@ private struct StoreModel {
 
     mutating func prepare(_ index: Int) {
         let record = sets[index].next(&random)
+        guard run.takes(record) else {
+            sets[index].records.removeLast()
+            refused += 1
+            return
+        }
         do throws(StoreError) {
             let log = try run.store.prepare(record)
             waiting.append((log, index, record.number.rawValue))
-        } catch .noSpace {
-            sets[index].records.removeLast()
-            refused += 1
         } catch { Issue.record("record refused: \(error)") }
     }
 
@@ -132,13 +136,41 @@ private struct StoreModel {
             }
             if let record = model.records.last {
                 let found = run.load(model.set, record.number)
-                let isGone = found == nil && committed >= record.number.rawValue
-                if found != record, !isGone || model.leavesMore(record) {
+                let isGone = found?.body ?? .nothing == .nothing
+                if found?.body != record.body,
+                    !isGone || committed < record.number.rawValue || model.leavesMore(record)
+                {
                     Issue.record("record \(record.number) was not loaded")
+                }
+                if case .write = found?.body, found != record {
+                    Issue.record("record \(record.number) is another")
                 }
             }
         }
         if let failure = run.failure { Issue.record("\(failure)") }
+    }
+
+    /// What a copy would get that asks for every committed record, and takes `nothing` for those
+    /// that are said to be superseded: it must hold the same as this one.
+    mutating func checkCopies() {
+        for model in sets {
+            let committed = run.store.committed(model.set).rawValue
+            var copy = model
+            for index in 0..<Int(committed) {
+                let record = model.records[index]
+                let found = run.load(model.set, record.number)
+                copy.records[index].body = found?.body ?? .nothing
+                if found?.body ?? .nothing != record.body { superseded += 1 }
+                let isKnown = run.store.duplicate(model.set, record.session, record.sequence)
+                guard isKnown == .known(record.number) else { continue }
+                if found?.session != record.session || found?.sequence != record.sequence {
+                    Issue.record("a copy does not know the request of \(record.number)")
+                }
+            }
+            if copy.visible(through: committed) != model.visible(through: committed) {
+                Issue.record("a copy of set \(model.set) through \(committed) is another")
+            }
+        }
     }
 }
 
@@ -147,6 +179,7 @@ struct DiskStoreTests {
     func randomModel() {
         var refused = 0
         var cleaned: UInt64 = 0
+        var superseded = 0
         var isRecycled = false
         for seed in 0..<60 as Range<UInt64> {
             var model = StoreModel(seed: seed)
@@ -161,12 +194,14 @@ struct DiskStoreTests {
                     return
                 }
             }
+            model.checkCopies()
             refused += model.refused
             cleaned += model.cleaned
+            superseded += model.superseded
             isRecycled = isRecycled || model.run.disk.inventory.files.count < 20
         }
         #expect(isRecycled)
-        #expect(cleaned > 100)
+        #expect(cleaned > 100 && superseded > 100)
     }
 
     @Test("dropped chunks give their segments back, for ever")
@@ -188,16 +223,14 @@ struct DiskStoreTests {
             }
             var record = model.next(&random)
             record.body = .write(SetModel.extent(names[random.below(100)], &random))
-            do throws(StoreError) {
-                _ = try run.store.prepare(record)
+            if run.takes(record) {
                 written += record.payload.count
-            } catch {
-                #expect(error == .noSpace)
+            } else {
                 refused += 1
                 record.body = .drop(names)
-                #expect(throws: Never.self) { try run.store.prepare(record) }
                 version += 1
             }
+            #expect(throws: Never.self) { try run.store.prepare(record) }
             run.settle()
             run.store.commit(model.set, through: record.number)
             if turn % 500 == 499 {
@@ -290,12 +323,13 @@ struct DiskStoreTests {
     @Test(
         "whichever operation fails first, the store stops, and a restart has all that was durable")
     func failures() {
-        for failing in 1..<90 {
+        var cleaned: UInt64 = 0
+        for failing in 1..<240 {
             var random = SeededRandom(seed: 11)
             var disk = TestDisk()
             disk.capacity = 2 << 20
             disk.failsAt = failing
-            var run = StoreRun(disk)
+            var run = StoreRun(disk, StoreRun.configuration(cleaning: 100))
             var model = SetModel(set: SetID(rawValue: 1))
             var logs: [(LogNumber, UInt64)] = []
             run.settle()
@@ -311,6 +345,7 @@ struct DiskStoreTests {
                     run.store.commit(model.set, through: record.number)
                 }
             }
+            cleaned += run.store.cleaningReport.segments
             let isReadError = run.failure == nil
             #expect(run.failure != nil || isReadError)
             let durable = logs.last { $0.0 <= run.durable }?.1 ?? 0
@@ -326,14 +361,17 @@ struct DiskStoreTests {
                 prepared: false, damaged: &damaged)
             #expect(fault == nil && damaged == 0, "effect \(failing)")
         }
+        #expect(cleaned > 0)
     }
 
-    @Test("where the newest checkpoint rots, the older one and the log give the same store")
-    func rottenCheckpoints() {
+    @Test(
+        "where the newest checkpoint rots, the older one and the log give the same store",
+        arguments: [Limits.cleaningPercent, 100])
+    func rottenCheckpoints(cleaning: Int) {
         var random = SeededRandom(seed: 13)
         var disk = TestDisk()
         disk.capacity = 2 << 20
-        var run = StoreRun(disk, StoreRun.configuration(interval: 25 << 10))
+        var run = StoreRun(disk, StoreRun.configuration(interval: 25 << 10, cleaning: cleaning))
         run.settle()
         var model = SetModel(set: SetID(rawValue: 1))
         model.begin(Epoch(rawValue: 1), keeping: 0)
@@ -345,6 +383,7 @@ struct DiskStoreTests {
             run.store.commit(model.set, through: record.number)
         }
         run.settle()
+        #expect((run.store.cleaningReport.segments > 0) == (cleaning == 100))
         let files = run.disk.inventory.files.filter {
             if case .checkpoint = $0.file { true } else { false }
         }

@@ -72,6 +72,12 @@ struct StoreRun {
         return answers.removeValue(forKey: lastToken)
     }
 
+    /// Whether a primary would give the record a number now.
+    func takes(_ record: Record) -> Bool {
+        guard case .write = record.body else { return true }
+        return store.hasRoom(forData: record.payload.count) && !store.isShort
+    }
+
     mutating func load(_ set: SetID, _ number: RecordNumber) -> Record? {
         lastToken += 1
         take(store.loadRecord(token: lastToken, set: set, number: number))
@@ -154,12 +160,24 @@ struct SetModel {
         return chunks
     }
 
+    /// The same without blocks of zeros, which are as good as none.
+    func visible(through last: UInt64) -> [ChunkID: Content] {
+        content(through: last).mapValues { content in
+            var content = content
+            content.blocks = content.blocks.filter { $0.value.contains { $0 != 0 } }
+            return content
+        }
+    }
+
     /// Whether the last record has an effect that the index must tell of; without one it is gone
     /// with its segment.
     func leavesMore(_ record: Record) -> Bool {
         switch record.body {
         case .write(let extent): content(through: record.number.rawValue)[extent.chunk] != nil
-        case .trim, .drop: true
+        case .trim(let chunk, let truncation, _):
+            content(through: record.number.rawValue)[chunk]?.truncation == truncation
+                && content(through: record.number.rawValue - 1)[chunk]?.truncation != truncation
+        case .drop: true
         case .nothing: false
         }
     }

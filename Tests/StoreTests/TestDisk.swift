@@ -14,6 +14,9 @@ struct TestDisk {
     var capacity: UInt64 = 64 << 20
     /// Every write is durable at once: quick, and not to be crashed.
     var isSafe = false
+    /// The file system has no space for checkpoints; how often it said so.
+    var refusesCheckpoints = false
+    private(set) var refused = 0
     /// The operation with this number fails, counted from 1.
     var failsAt = 0
     private var performed = 0
@@ -29,6 +32,10 @@ struct TestDisk {
     mutating func perform(_ effect: DiskEffect) -> DiskResult {
         performed += 1
         if performed == failsAt { return .failed(.system(errno: 5)) }
+        if refusesCheckpoints, case .write(_, .checkpoint, _, _, _) = effect {
+            refused += 1
+            return .failed(.noSpace)
+        }
         switch effect {
         case .create(_, let file, let size):
             files[file] = Array(repeating: 0, count: size)
