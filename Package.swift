@@ -27,8 +27,11 @@ func module(_ name: String, _ dependencies: Target.Dependency..., path: String? 
         swiftSettings: strict)
 }
 
-func program(_ name: String, _ dependencies: Target.Dependency..., path: String) -> Target {
-    .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: strict)
+func program(
+    _ name: String, _ dependencies: Target.Dependency..., path: String, scripts: [String] = []
+) -> Target {
+    .executableTarget(
+        name: name, dependencies: dependencies, path: path, exclude: scripts, swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: Target.Dependency...) -> Target {
@@ -91,6 +94,7 @@ let package = Package(
             "Exploration", "Base", "Namespace", "Replication", path: "Tests/Exploration"),
         tests("ExplorationTests", "Base", "Exploration"),
         program("explore", "Base", "Exploration", path: "tools/explore"),
+        program("bench", "Base", "Namespace", path: "tools/bench", scripts: ["compare-target"]),
         tests("ReplicationTests", "Base", "Replication"),
         tests("NamespaceTests", "Base", "Namespace"),
         tests("PlacementTests", "Base", "Placement"),
