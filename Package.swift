@@ -94,7 +94,9 @@ let package = Package(
             "Exploration", "Base", "Namespace", "Replication", path: "Tests/Exploration"),
         tests("ExplorationTests", "Base", "Exploration"),
         program("explore", "Base", "Exploration", path: "tools/explore"),
-        program("bench", "Base", "Namespace", path: "tools/bench", scripts: ["compare-target"]),
+        program(
+            "bench", "Base", "Namespace", "Client", "Wire",
+            path: "tools/bench", scripts: ["compare-target"]),
         tests("ReplicationTests", "Base", "Replication"),
         tests("NamespaceTests", "Base", "Namespace"),
         tests("PlacementTests", "Base", "Placement"),

@@ -1,27 +1,30 @@
 // bench: measures parts of Martlet alone. Each prints figures for docs/PERFORMANCE.md; none is a
-// test. `bench namespace [MILLIONS…]`: memory and time of the masters' state.
+// test.
+//   bench namespace [MILLIONS]             memory and time of the masters' state
+//   bench metadata KEYFILE HOST:PORT,… DIR creates and stats of a running cell; DIR: on its disk
 
 @preconcurrency import Glibc
 
 @main
 enum Program {
-    static func main() {
+    static func main() throws {
         setvbuf(stdout, nil, _IOLBF, 0)
-        var words = CommandLine.arguments.dropFirst()
-        let sizes: [Int]
-        switch words.popFirst() {
-        case "namespace":
-            sizes = words.isEmpty ? [1, 3, 10] : words.compactMap { Int($0) }
-            guard sizes.count == max(words.count, 1) || words.isEmpty,
-                sizes.allSatisfy({ (1...100).contains($0) })
+        let words = Array(CommandLine.arguments.dropFirst())
+        switch words.first {
+        case "namespace" where words.count <= 2:
+            guard let millions = Int(words.last ?? "") ?? (words.count == 1 ? 1 : nil),
+                (1...100).contains(millions)
             else { return usage() }
-            for millions in sizes { NamespaceBench.run(files: millions * 1_000_000) }
+            NamespaceBench.run(files: millions * 1_000_000)
+        case "metadata" where words.count == 4:
+            signal(SIGPIPE, SIG_IGN)
+            try MetadataBench(keyFile: words[1], masters: words[2]).run(disk: words[3])
         default: usage()
         }
     }
 
     private static func usage() {
-        print("usage: bench namespace [MILLIONS…]   (1 to 100; 1 3 10)")
+        print("usage: bench namespace [MILLIONS] | bench metadata KEYFILE HOST:PORT,… DIR")
         exit(2)
     }
 }
