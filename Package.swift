@@ -91,7 +91,8 @@ let package = Package(
         tests("SimulationTests", "Base", "Store", "Node", "Wire", "Simulation"),
         program("simulate", "Base", "Simulation", path: "tools/simulate"),
         module(
-            "Exploration", "Base", "Namespace", "Replication", path: "Tests/Exploration"),
+            "Exploration", "Base", "Consensus", "Namespace", "Replication",
+            path: "Tests/Exploration"),
         tests("ExplorationTests", "Base", "Exploration"),
         program("explore", "Base", "Exploration", path: "tools/explore"),
         program(

@@ -154,6 +154,13 @@ struct Election: Hashable {
         nextBeat = now
     }
 
+    /// See `PaxosNode.forgetTimes`.
+    mutating func forgetTimes() {
+        random = SeededRandom(seed: 0)
+        (jitter, isHappy) = (.zero, false)
+        (unhappySince, nextBeat, lastTick, forgiveUntil) = (.zero, .zero, .zero, .zero)
+    }
+
     /// When the next tick has something to do. A master without neighbours has nothing.
     var wakeTime: Instant {
         if neighbours.isEmpty { return Instant(nanoseconds: .max) }

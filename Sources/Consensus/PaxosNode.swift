@@ -80,8 +80,8 @@ package struct PaxosPeer: Hashable, Sendable {
 package struct PaxosNode: Hashable, Sendable {
     package let id: MasterID
     private var acceptor: Acceptor
-    private var election: Election
-    private var leader: Leader?
+    var election: Election
+    var leader: Leader?
     private var reads: ReadIndex
     private var wall = Timestamp.zero
     /// The host's durable snapshots, the newest first, at most two: the others are told.
@@ -282,7 +282,7 @@ package struct PaxosNode: Hashable, Sendable {
         }
     }
 
-    private mutating func takeOver(now: Instant, _ effects: inout [PaxosEffect]) {
+    mutating func takeOver(now: Instant, _ effects: inout [PaxosEffect]) {
         let round = max(election.highestRound, acceptor.promised.round) + 1
         let ballot = Ballot(configuration: 1, round: round, node: id)
         acceptor.promise(ballot, to: nil, &effects)
