@@ -159,15 +159,21 @@ package struct PaxosModel: Explorable {
                 state = after
             }
         }
+        func sync(_ model: inout Self) {
+            let slow = state.cells.indices.filter {
+                model.facts[Int(state.cells[$0])].unsynced > 0
+            }
+            for member in slow { go(model.events.number(of: .sync), member, &model) }
+        }
         go(events.number(of: .lead(1)), 0, &self)
+        sync(&self)
         var next = 0
         while next < letters.count {
             go(deliveries[next], Int(letters[UInt32(next)].to.rawValue) - 1, &self)
+            sync(&self)
             next += 1
-            for member in state.cells.indices where facts[Int(state.cells[member])].unsynced > 0 {
-                go(events.number(of: .sync), member, &self)
-            }
         }
+        precondition(facts[Int(state.cells[0])].isServing, "the first master leads")
         state.letters = []
         return state
     }

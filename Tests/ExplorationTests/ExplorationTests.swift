@@ -187,6 +187,7 @@ private func explore(
             $0.beginsLed = true
             $0.proposals = 1
             $0.restarts = 1
+            $0.duplicates = 1
             $0.syncsAtOnce = false
         }
     }
