@@ -202,7 +202,8 @@ extension ChunkServerCore {
                 queue: load.waiting, flushTime: load.flushTime, hasFailed: phase == .failed,
                 scrub: ScrubReport(
                     progress: store.scrubProgress, damaged: store.damaged,
-                    bytesPerSecond: store.scrubRate), space: space)
+                    bytesPerSecond: store.scrubRate), space: space,
+                cleaning: store.cleaningReport)
         }
     }
 

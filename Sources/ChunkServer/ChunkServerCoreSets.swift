@@ -242,6 +242,8 @@ extension ChunkServerCore {
             takeCopy(request, from: message.sender, message.epoch, index)
         case .copied(let request, let extent):
             takeCopied(request, extent, message.epoch, index)
+        // It counts as lost until the cleaner has made room; the primary sends it again.
+        case .prepare where !store.takesRecords: break
         default: step(index, .message(message))
         }
     }

@@ -138,12 +138,14 @@ package struct DiskReport: Hashable, Sendable {
     package var hasFailed: Bool
     package var scrub: ScrubReport
     package var space: DiskSpace
+    package var cleaning: CleaningReport
 
     /// All fields at once.
     package init(
         disk: DiskID, incarnation: Incarnation, capacity: UInt64, used: UInt64, stored: UInt64,
         logical: UInt64, recentBytes: UInt64, queue: UInt32 = 0, flushTime: UInt32 = 0,
-        hasFailed: Bool, scrub: ScrubReport = ScrubReport(), space: DiskSpace = DiskSpace()
+        hasFailed: Bool, scrub: ScrubReport = ScrubReport(), space: DiskSpace = DiskSpace(),
+        cleaning: CleaningReport = CleaningReport()
     ) {
         self.disk = disk
         self.incarnation = incarnation
@@ -157,6 +159,7 @@ package struct DiskReport: Hashable, Sendable {
         self.hasFailed = hasFailed
         self.scrub = scrub
         self.space = space
+        self.cleaning = cleaning
     }
     package func encode(into writer: inout ByteWriter) {
         writer.write(disk)
@@ -167,6 +170,7 @@ package struct DiskReport: Hashable, Sendable {
         writer.write(hasFailed)
         scrub.encode(into: &writer)
         space.encode(into: &writer)
+        cleaning.encode(into: &writer)
     }
     package init(from reader: inout ByteReader) throws(DecodeError) {
         disk = try reader.read()
@@ -181,6 +185,7 @@ package struct DiskReport: Hashable, Sendable {
         hasFailed = try reader.readBool()
         scrub = try ScrubReport(from: &reader)
         space = try DiskSpace(from: &reader)
+        cleaning = try CleaningReport(from: &reader)
     }
 }
 

@@ -135,6 +135,10 @@ struct Status: ParsableCommand {
                 ("recent_bytes", .unsigned(disk.recentBytes)), ("failed", .bool(disk.hasFailed)),
                 ("file_system", .string("\(disk.space.fileSystem)")),
                 ("file_system_free", .unsigned(disk.space.free)),
+                ("appended", .unsigned(disk.cleaning.appended)),
+                ("moved", .unsigned(disk.cleaning.moved)),
+                ("cleaned_segments", .unsigned(disk.cleaning.segments)),
+                ("folded_blocks", .unsigned(disk.cleaning.folded)),
             ])
         }
         return .object([

@@ -99,15 +99,19 @@ final class ReplicasScenario: Scenario, WorldObserver {
         var repairDelay: Interval
         var trashTime: Interval
         var scrub: ScrubConfiguration
+        var cleaner: CleanerConfiguration
 
         init(random: inout SeededRandom) {
-            segment = [256 << 10, 512 << 10, 2 << 20][random.below(3)]
+            segment = [64 << 10, 256 << 10, 2 << 20][random.below(3)]
             checkpoint = [64 << 10, 256 << 10, 1 << 30][random.below(3)]
             drift = [0, 0, 1_000, 10_000][random.below(4)]
             repairDelay = .milliseconds([100, 1_000, 60_000][random.below(3)])
             trashTime = .milliseconds([0, 500, 5_000][random.below(3)])
             let period = Interval.milliseconds([400, 3_000, 86_400_000][random.below(3)])
             scrub = ScrubConfiguration(period: period, bytesPerSecond: 50 << 20)
+            cleaner = CleanerConfiguration(
+                startPercent: [Limits.cleaningPercent, 100, 100][random.below(3)],
+                foldRuns: [1, 2, 8][random.below(3)], foldRecords: [3, 64][random.below(2)])
         }
     }
 
@@ -144,7 +148,8 @@ final class ReplicasScenario: Scenario, WorldObserver {
             cell: cell, server: id, disk: disk, name: "cs\(number)", rack: "",
             address: PeerAddress(network: "c\(number)", socket: "", machine: "host\(number)"),
             masters: (1...masters).map { MasterID(rawValue: UInt16($0)) },
-            segmentSize: sizes.segment, checkpointInterval: sizes.checkpoint, scrub: sizes.scrub)
+            segmentSize: sizes.segment, checkpointInterval: sizes.checkpoint, scrub: sizes.scrub,
+            cleaner: sizes.cleaner)
         let node = SimNode(
             place: place, name: "server-\(number)", peer: .server(id), capacity: 256 << 20,
             drift: sizes.drift, random: &random
@@ -321,7 +326,11 @@ final class ReplicasScenario: Scenario, WorldObserver {
         case .report:
             guard let report = try? ServerReport(frame) else { return }
             promises.tell(report)
-            for disk in report.disks { note(disk.scrub, of: report.server) }
+            for disk in report.disks {
+                note(disk.scrub, of: report.server)
+                if disk.cleaning.segments > 0 { reached.insert("segment-cleaned") }
+                if disk.cleaning.folded > 0 { reached.insert("block-folded") }
+            }
             for set in report.sets {
                 let before = reports[ReplicaName(set: set.set, disk: set.disk)]
                 if before?.prepared ?? .none > set.prepared, set.prepared == .none {

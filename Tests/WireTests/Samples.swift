@@ -130,7 +130,16 @@ struct Samples {
             disk: name(), incarnation: name(), capacity: number(), used: number(),
             stored: number(), logical: number(), recentBytes: number(), queue: number(),
             flushTime: number(), hasFailed: flag(), scrub: scrub(),
-            space: DiskSpace(fileSystem: number(), free: number(), spare: number()))
+            space: DiskSpace(fileSystem: number(), free: number(), spare: number()),
+            cleaning: cleaning())
+    }
+    mutating func cleaning() -> CleaningReport {
+        var report = CleaningReport()
+        report.appended = number()
+        report.moved = number()
+        report.segments = number()
+        report.folded = number()
+        return report
     }
 }
 
