@@ -88,17 +88,18 @@ private func isAccepted(_ message: PaxosMessage) -> Bool {
     @Test("A promise leaves when it is durable, not before, and is never taken back")
     func promise() throws {
         var bench = Bench(count: 3)
+        let first = ConfigurationStart(first: 1)
         let low = Ballot(configuration: 1, round: 1, node: MasterID(rawValue: 2))
         let high = Ballot(configuration: 1, round: 2, node: MasterID(rawValue: 3))
-        bench.step(0, .message(from: high.node, .prepare(high)))
+        bench.step(0, .message(from: high.node, .prepare(high, first)))
         #expect(!bench.mail.contains { isPromise($0.message) })
         bench.sync(0)
         #expect(bench.mail.filter { isPromise($0.message) }.count == 1)
         bench.restart(0)
         bench.mail = []
-        bench.step(0, .message(from: low.node, .prepare(low)))
+        bench.step(0, .message(from: low.node, .prepare(low, first)))
         #expect(bench.mail.map(\.message) == [.refuse(high)])
-        bench.step(0, .message(from: high.node, .prepare(high)))
+        bench.step(0, .message(from: high.node, .prepare(high, first)))
         #expect(bench.mail.filter { isPromise($0.message) }.count == 1)
     }
 
