@@ -196,6 +196,10 @@ package struct PaxosNode: Hashable, Sendable {
         acceptor.carry(above: slot, &effects)
         return effects
     }
+    /// The same for a start from `base(after: slot, hash …)`: where the log follows the snapshot.
+    package mutating func carry(above slot: Slot, following hash: EntryHash) -> [PaxosEffect] {
+        acceptor.log.has(slot, hash) ? carry(above: slot) : []
+    }
     /// A snapshot of others, above all that was delivered, is durable here and takes the place
     /// of the log up to its slot. `ballot`: the promise of a master that had it. Every record
     /// must be durable; not while it leads.

@@ -5,7 +5,9 @@
 //   (none)    others let go of what it lacks     fetching: asks one master after the other
 //   fetching  all blocks came, each verified     frozen, unless it leads or has caught up: obeys
 //                                                nobody until the disk has everything
-//   frozen    the log is durable                 the manifest is written
+//   frozen    the log is durable                 entries that follow the snapshot are written
+//                                                again, behind where a start from it reads
+//   frozen    these are durable                  the manifest is written
 //   frozen    the manifest is durable            (none): the snapshot is its state
 //
 // Invariants:
@@ -41,6 +43,8 @@ struct SnapshotFetch: Sendable {
     var state: Namespace?
     var masters: KnownMasters?
     var isFrozen = false
+    /// Where a start from it begins to read the log.
+    var position: LogPosition?
     /// The manifest is on its way to the disk.
     var isFinishing = false
 }
@@ -194,11 +198,19 @@ extension MasterCore {
             snapshot.fetch?.isFrozen = true
         }
         guard !log.isWriting else { return }
+        guard let position = fetch.position else {
+            snapshot.fetch?.position = log.position
+            let carried =
+                self.paxos?.carry(above: plan.slot, following: EntryHash(plan.entry)) ?? []
+            carryOut(carried)
+            if carried.isEmpty { freeze() }
+            return
+        }
         snapshot.fetch?.isFinishing = true
         var note = ByteWriter(capacity: 64)
         paxos.base(after: plan.slot, EntryHash(plan.entry), fetch.ballot, masters.started)
             .encode(into: &note)
-        take(snapshot.files.finish(plan, note: note.bytes, position: log.position, &log))
+        take(snapshot.files.finish(plan, note: note.bytes, position: position, &log))
     }
 
     /// The snapshot of others is durable: it is the state now.

@@ -249,7 +249,9 @@ final class MastersScenario: Scenario, WorldObserver {
         }
         guard core.applied == paxos.start, core.applied > lastDigest[node.place] else { return }
         // A start from a snapshot, or one that came while it ran.
-        reached.insert(startedRuns[node.place] == node.run ? "snapshot-came" : "snapshot-loaded")
+        let came = startedRuns[node.place] == node.run
+        reached.insert(came ? "snapshot-came" : "snapshot-loaded")
+        if came { watch.filled(ids[node.place]) }
     }
 
     private func checkChosen(_ node: SimNode, _ paxos: PaxosNode) {

@@ -18,6 +18,8 @@ final class MembershipWatch {
     private(set) var wipesOf: [Int]
     /// A master whose disk is gone, until it is replaced.
     private(set) var wiped: MasterID?
+    /// Learners to whom a snapshot came.
+    private var filled: Set<MasterID> = []
 
     init(founders: Membership, nodes: Int) {
         current = founders
@@ -34,6 +36,10 @@ final class MembershipWatch {
     var mayWipe: Bool {
         wiped == nil && current.learner == nil && current.voters.count >= 3
             && current.voters.allSatisfy { $0.disk != .none }
+    }
+    /// A snapshot came to a master.
+    func filled(_ id: MasterID) {
+        if current.learner?.id == id { filled.insert(id) }
     }
     func wipe(_ id: MasterID) {
         wiped = id
@@ -54,7 +60,9 @@ final class MembershipWatch {
         guard isStop || next.number == current.number, isStop || before == after,
             before.symmetricDifference(after).count <= 2, after.count >= Int(next.least)
         else { return ("membership", "from \(current) to \(next)") }
-        if !after.subtracting(before).isEmpty { reached.insert("master-added") }
+        let new = after.subtracting(before)
+        if !new.isEmpty { reached.insert("master-added") }
+        if !new.isDisjoint(with: filled) { reached.insert("learner-with-snapshot-promoted") }
         let gone = before.subtracting(after)
         if !gone.isEmpty { reached.insert("master-removed") }
         if let leader, gone.contains(leader) { reached.insert("leader-removed-itself") }
