@@ -220,6 +220,9 @@ struct Acceptor: Hashable {
     /// Drops delivered entries up to the slot from memory, some at a time.
     mutating func forget(through slot: Slot) { log.forget(through: min(slot, delivered)) }
 
+    /// Its disk has lost what it told: it does not vote any more.
+    mutating func distrust() { isTrusted = false }
+
     // MARK: Promises
 
     mutating func prepare(_ ballot: Ballot, from: MasterID, _ effects: inout [PaxosEffect]) {

@@ -26,6 +26,9 @@ struct Election: Hashable {
         /// It has a vote if its disk is this one; `.none`: any.
         var isVoter: Bool
         var disk: DiskID
+        /// The highest ballot that it said it had promised, and on which disk.
+        var told = Ballot.none
+        var toldDisk = DiskID.none
 
         /// Its vote counts, as far as is known.
         var counts: Bool {
@@ -102,6 +105,14 @@ struct Election: Hashable {
             neighbour.counts && neighbour.twoWay.map { now - $0 < silence } ?? false
         }
         return others.count >= othersForQuorum
+    }
+
+    /// A master promised, or accepted in, a ballot.
+    mutating func told(_ ballot: Ballot, on disk: DiskID, by id: MasterID) {
+        guard let index = neighbours.firstIndex(where: { $0.id == id }) else { return }
+        let isSame = neighbours[index].toldDisk == disk
+        neighbours[index].told = isSame ? max(neighbours[index].told, ballot) : ballot
+        neighbours[index].toldDisk = disk
     }
 
     /// Whether a master was heard in both directions of late.

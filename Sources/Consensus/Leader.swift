@@ -176,7 +176,8 @@ struct Leader: Hashable {
         acceptor.adopt(ballot, keep: keep, entries, &effects)
         phase = .leading
         since = now
-        if let last = acceptor.log.last, let next = last.membership, next.number > ballot.configuration
+        if let last = acceptor.log.last, let next = last.membership,
+            next.number > ballot.configuration
         {
             stopEntry = StopEntry(slot: last.slot, membership: next)
         } else {
@@ -382,7 +383,8 @@ struct Leader: Hashable {
     /// What a majority has durable in this ballot is chosen (M5).
     private func decide(_ acceptor: inout Acceptor) {
         var slot = durable(in: membership, acceptor)
-        if let stop = stopEntry, slot >= stop.slot, durable(in: stop.membership, acceptor) < stop.slot
+        if let stop = stopEntry, slot >= stop.slot,
+            durable(in: stop.membership, acceptor) < stop.slot
         {
             slot = Slot(rawValue: stop.slot.rawValue - 1)
         }
@@ -425,4 +427,3 @@ struct Leader: Hashable {
         return first.tag
     }
 }
-

@@ -28,6 +28,9 @@ package struct Heartbeat: Hashable, Sendable {
     var started: ConfigurationStart
     /// Its disk (M18).
     var disk: DiskID
+    /// The highest ballot of which the receiver, on its present disk, told the sender that it had
+    /// promised it: a receiver that knows of none so high has an old copy of that disk (M18).
+    var told: Ballot
     /// Durable there, the newest first (M15).
     var snapshots: [SnapshotMark]
 
@@ -40,6 +43,7 @@ package struct Heartbeat: Hashable, Sendable {
         for flag in [isLeading, isHappy, isTrusted] { writer.write(flag) }
         started.encode(into: &writer)
         writer.write(disk)
+        told.encode(into: &writer)
         writer.writeList(snapshots) { $1.encode(into: &$0) }
     }
 }
@@ -61,6 +65,7 @@ extension Heartbeat {
         isTrusted = try reader.readBool()
         started = try ConfigurationStart(from: &reader)
         disk = try reader.read()
+        told = try Ballot(from: &reader)
         snapshots = try reader.readList(bound: 2) { (reader) throws(DecodeError) in
             try SnapshotMark(from: &reader)
         }

@@ -102,6 +102,8 @@ package struct PaxosNode: Hashable, Sendable {
     var acting: Membership
     /// Others say that it is no master any more.
     var isDismissed = false
+    /// Others were told of promises that its disk does not know: an old copy (M18).
+    package internal(set) var isOldCopy = false
     /// Its disk is slow: it does not lead (S11).
     package var isSick = false
     /// The host's durable snapshots, the newest first, at most two: the others are told.
@@ -320,12 +322,14 @@ package struct PaxosNode: Hashable, Sendable {
 
     func beat(now: Instant, _ effects: inout [PaxosEffect]) {
         for neighbour in election.neighbours {
+            let isSame = neighbour.last?.disk == neighbour.toldDisk
             let heartbeat = Heartbeat(
                 sent: now, echo: neighbour.last?.sent, promised: acceptor.promised,
                 accepted: acceptor.accepted, start: acceptor.log.start, end: acceptor.log.end,
                 durable: acceptor.durable, chosen: acceptor.chosen, isLeading: leader != nil,
                 isHappy: election.isHappy, isTrusted: acceptor.isTrusted && !isDismissed,
-                started: acceptor.started, disk: acceptor.disk, snapshots: snapshots)
+                started: acceptor.started, disk: acceptor.disk,
+                told: isSame ? neighbour.told : .none, snapshots: snapshots)
             effects.append(.send(neighbour.id, .heartbeat(heartbeat)))
         }
     }
@@ -397,6 +401,9 @@ package struct PaxosNode: Hashable, Sendable {
     ) {
         switch message {
         case .promise(leader?.ballot, let state):
+            if state.isTrusted, let ballot = leader?.ballot {
+                election.told(ballot, on: state.disk, by: from)
+            }
             leader?.promised(state, by: from, acceptor, now: now, &effects)
         case .fetched(leader?.ballot, let entries):
             leader?.fetched(
@@ -405,6 +412,7 @@ package struct PaxosNode: Hashable, Sendable {
             leader?.syncProgressed(
                 sequence: sequence, received: slot, by: from, acceptor, now: now, &effects)
         case .accepted(let state) where state.ballot == leader?.ballot:
+            if state.durable > .none { election.told(state.ballot, on: state.disk, by: from) }
             leader?.accepted(state, by: from, acceptor, now: now, &effects)
         case .probeAnswer(leader?.ballot, let nonce, let disk):
             guard leader?.membership.hasVote(from, on: disk) == true else { return }
@@ -418,6 +426,12 @@ package struct PaxosNode: Hashable, Sendable {
         _ heartbeat: Heartbeat, from: MasterID, now: Instant, _ effects: inout [PaxosEffect]
     ) {
         election.heard(heartbeat, from: from, now: now)
+        if acceptor.isTrusted, heartbeat.told > acceptor.promised {
+            // What this master promised then, it may break now.
+            isOldCopy = true
+            acceptor.distrust()
+            stop(now: now, &effects)
+        }
         acceptor.note(heartbeat.started, &effects)
         if let own = leader?.ballot, heartbeat.promised > own {
             stop(now: now, &effects)

@@ -134,9 +134,10 @@ extension PaxosNode {
     /// not begin, and nothing would be chosen any more.
     private func checkMajority(_ next: Membership, now: Instant) throws(Refusal) {
         let able = next.voters.filter { voter in
-            voter.id == id || leader?.isInStep(voter.id, acceptor) == true
-                && election.isReached(voter.id, now: now)
-                && next.hasVote(voter.id, on: disk(of: voter.id))
+            voter.id == id
+                || leader?.isInStep(voter.id, acceptor) == true
+                    && election.isReached(voter.id, now: now)
+                    && next.hasVote(voter.id, on: disk(of: voter.id))
         }
         guard able.count >= next.majority else { throw Refusal(.noMajority, UInt64(able.count)) }
     }

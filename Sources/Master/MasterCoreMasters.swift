@@ -44,6 +44,8 @@ enum MasterPlace: Hashable, Sendable {
     case member
     /// Its vote is that of another disk.
     case stranger
+    /// Its disk is an old copy of itself.
+    case old
     case removed
 }
 
@@ -99,7 +101,8 @@ extension MasterCore {
     mutating func notePlace() {
         guard let paxos else { return }
         let now: MasterPlace =
-            paxos.isRemoved ? .removed : paxos.isStranger ? .stranger : .member
+            paxos.isRemoved
+            ? .removed : paxos.isStranger ? .stranger : paxos.isOldCopy ? .old : .member
         guard now != place else { return }
         place = now
         switch now {
@@ -108,6 +111,11 @@ extension MasterCore {
             report(
                 "this is not the disk that master \(configuration.id) had: it has no vote, and "
                     + "must be replaced under a new id (martlet master replace)", isAlarm: true)
+        case .old:
+            report(
+                "this disk is older than what the other masters were told of it, as a restored "
+                    + "copy is: it has no vote, and must be replaced under a new id (martlet "
+                    + "master replace)", isAlarm: true)
         case .removed:
             report(
                 "this master was removed from its cell and does not vote: it can be ended",

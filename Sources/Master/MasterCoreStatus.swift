@@ -28,7 +28,8 @@ extension MasterCore {
         let counts = namespace.counts
         return CellStatus(
             cell: configuration.cell, goal: UInt8(configuration.goal),
-            configuration: masters.membership.number, round: paxos?.promised.round ?? 0, chosen: paxos?.chosen ?? .none,
+            configuration: masters.membership.number, round: paxos?.promised.round ?? 0,
+            chosen: paxos?.chosen ?? .none,
             applied: paxos?.delivered ?? .none, masters: masterStatus, servers: serverStatus,
             sets: setCounts, files: counts.files, directories: counts.directories,
             sessions: counts.sessions, fileBytes: counts.fileBytes)

@@ -29,7 +29,8 @@ package struct MasterStatus: Hashable, Sendable {
     /// All fields at once.
     package init(
         id: MasterID, address: PeerAddress, isLeader: Bool, isUp: Bool, hasRot: Bool,
-        isVoter: Bool, isStranger: Bool, durable: Slot, chosen: Slot, snapshot: Slot, firstKept: Slot, connections: ConnectionCounts? = nil
+        isVoter: Bool, isStranger: Bool, durable: Slot, chosen: Slot, snapshot: Slot,
+        firstKept: Slot, connections: ConnectionCounts? = nil
     ) {
         self.id = id
         self.address = address
@@ -258,7 +259,8 @@ package struct CellStatus: Hashable, Sendable {
 
     /// All fields at once.
     package init(
-        cell: CellID, goal: UInt8, configuration: UInt32, round: UInt64, chosen: Slot, applied: Slot,
+        cell: CellID, goal: UInt8, configuration: UInt32, round: UInt64, chosen: Slot,
+        applied: Slot,
         masters: [MasterStatus], servers: [ServerStatus], sets: SetCounts, files: UInt64,
         directories: UInt64, sessions: UInt64, fileBytes: UInt64
     ) {
@@ -322,7 +324,8 @@ package struct CellStatus: Hashable, Sendable {
                 isLeader: try reader.readBool(), isUp: try reader.readBool(),
                 hasRot: try reader.readBool(), isVoter: try reader.readBool(),
                 isStranger: try reader.readBool(), durable: try reader.read(),
-                chosen: try reader.read(), snapshot: try reader.read(), firstKept: try reader.read(),
+                chosen: try reader.read(), snapshot: try reader.read(),
+                firstKept: try reader.read(),
                 connections: try reader.readOptional { (reader) throws(DecodeError) in
                     try ConnectionCounts(from: &reader)
                 })

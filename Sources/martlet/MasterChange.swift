@@ -189,9 +189,11 @@ struct MasterChange {
         }
         let description = try folder.description()
         var ports = try FreePorts(count: 1)
-        var id = 1 + max(
-            description.masters.map(\.id).max() ?? 0,
-            Int(try status().masters.map(\.id.rawValue).max() ?? 0))
+        var id =
+            1
+            + max(
+                description.masters.map(\.id).max() ?? 0,
+                Int(try status().masters.map(\.id.rawValue).max() ?? 0))
         // The folder of one that was removed is not used again, nor its id.
         while LocalFile.exists(folder.folder(of: "master-\(id)")) { id += 1 }
         let member = Member(

@@ -54,7 +54,9 @@ struct MasterList: ParsableCommand {
         "\(status.configuration).\(status.round).\(leader.map { "\($0.id)" } ?? "-")"
     }
     private static func text(_ status: CellStatus) -> String {
-        var rows = [["MASTER", "ADDRESS", "STATE", "VOTE", "DURABLE", "APPLIED", "LAG", "SNAPSHOT"]]
+        var rows = [
+            ["MASTER", "ADDRESS", "STATE", "VOTE", "DURABLE", "APPLIED", "LAG", "SNAPSHOT"]
+        ]
         for master in status.masters {
             rows.append([
                 "\(master.id)", master.address.network, master.state,

@@ -26,7 +26,8 @@ private func cause(_ body: () throws(Refusal) -> Membership) -> Refusal.Cause? {
 }
 
 @Suite struct MembershipTests {
-    @Test("A learner has no vote; its promotion is the next configuration, in which one may be gone")
+    @Test(
+        "A learner has no vote; its promotion is the next configuration, in which one may be gone")
     func steps() throws {
         let first = cell(3)
         var next = try first.adding(master(4), at: address("m4"), replacing: master(2))

@@ -182,6 +182,38 @@ private func isAccepted(_ message: PaxosMessage) -> Bool {
         #expect(faulty.hasRot || faulty.accepted == .none)
     }
 
+    @Test("A master on an old copy of its disk is told so, and does not vote any more (M18)")
+    func oldCopy() throws {
+        var bench = Bench(count: 3)
+        bench.elect()
+        try #require(bench.nodes[0].isServing)
+        bench.sync(1)
+        // The disk as it was before it promised anything.
+        bench.durable[1] = []
+        bench.restart(1)
+        #expect(!bench.nodes[1].hasRot)
+        bench.mail = []
+        for _ in 0..<40 where !bench.nodes[1].hasRot {
+            bench.now = bench.now + .milliseconds(50)
+            for index in 0..<2 {
+                bench.step(index, .tick(.zero))
+                bench.deliver(to: index) { if case .heartbeat = $0 { true } else { false } }
+            }
+        }
+        #expect(bench.nodes[1].isOldCopy && bench.nodes[1].hasRot)
+        // One that only crashed goes on.
+        bench.restart(2)
+        for _ in 0..<40 {
+            bench.now = bench.now + .milliseconds(50)
+            for index in [0, 2] {
+                bench.step(index, .tick(.zero))
+                bench.deliver(to: index)
+                bench.sync(index)
+            }
+        }
+        #expect(!bench.nodes[2].isOldCopy && !bench.nodes[2].hasRot)
+    }
+
     @Test("A late copy of a sync of the same ballot does not shrink the log (M20)")
     func lateSync() throws {
         var bench = Bench(count: 3)

@@ -221,14 +221,18 @@ final class MastersScenario: Scenario, WorldObserver {
                 return world.fail("amnesia", "\(node.name) \(forgotten)")
             }
         }
+        if paxos.isOldCopy, node.disk.damage == 0 {
+            return world.fail("old copy", "\(node.name) takes its disk for an old copy")
+        }
         checkChosen(node, paxos)
         checkSnapshots(node, core, paxos)
         if core.isLeading, leaders.last != paxos.promised {
             guard paxos.promised.node == ids[node.place] else {
                 return world.fail("leader", "\(node.name) leads in \(paxos.promised)")
             }
-            guard watch.membership(paxos.promised.configuration)?.hasVote(
-                ids[node.place], on: watch.disk(of: node.place)) == true
+            guard
+                watch.membership(paxos.promised.configuration)?.hasVote(
+                    ids[node.place], on: watch.disk(of: node.place)) == true
             else { return world.fail("leader", "\(node.name) leads and has no vote") }
             leaders.append(paxos.promised)
             if leaders.count > 1 { reached.insert("leader-changed") }

@@ -184,7 +184,8 @@ extension Samples {
     mutating func replies() -> [MetadataReply] {
         let errors = FileError.allCases
         return [
-            .failed(errors[random.below(errors.count)]), .notLeader(flag() ? name() : nil, membership()), .retry,
+            .failed(errors[random.below(errors.count)]),
+            .notLeader(flag() ? name() : nil, membership()), .retry,
             .sessionDead, .forgotten, .done, .entry(attributes()),
             .created(attributes(), layout()), .opened(attributes(), layout()), .layout(layout()),
             .outdated(attributes(), layout()), .bytes(bytes()), .names(list { $0.bytes() }),
@@ -200,7 +201,8 @@ extension Samples {
     }
     mutating func status() -> CellStatus {
         CellStatus(
-            cell: cell(), goal: number(), configuration: number(), round: number(), chosen: name(), applied: name(),
+            cell: cell(), goal: number(), configuration: number(), round: number(), chosen: name(),
+            applied: name(),
             masters: list {
                 MasterStatus(
                     id: $0.name(), address: $0.address(), isLeader: $0.flag(), isUp: $0.flag(),
