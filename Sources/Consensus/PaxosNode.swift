@@ -94,7 +94,7 @@ package struct PaxosNode: Hashable, Sendable {
     var acceptor: Acceptor
     var election: Election
     var leader: Leader?
-    var reads = ReadIndex(peers: [])
+    var reads = ReadIndex(peers: [], others: 0)
     private var wall = Timestamp.zero
     /// The masters by the last entry that was delivered.
     package internal(set) var membership: Membership
@@ -344,7 +344,8 @@ package struct PaxosNode: Hashable, Sendable {
         reads = newReads
     }
     private var newReads: ReadIndex {
-        ReadIndex(peers: acting.voters.map(\.id).filter { $0 != id })
+        ReadIndex(
+            peers: acting.voters.map(\.id).filter { $0 != id }, others: acting.quorum - 1)
     }
 
     mutating func stop(now: Instant, _ effects: inout [PaxosEffect]) {
