@@ -322,14 +322,13 @@ package struct PaxosNode: Hashable, Sendable {
 
     func beat(now: Instant, _ effects: inout [PaxosEffect]) {
         for neighbour in election.neighbours {
-            let isSame = neighbour.last?.disk == neighbour.toldDisk
             let heartbeat = Heartbeat(
                 sent: now, echo: neighbour.last?.sent, promised: acceptor.promised,
                 accepted: acceptor.accepted, start: acceptor.log.start, end: acceptor.log.end,
                 durable: acceptor.durable, chosen: acceptor.chosen, isLeading: leader != nil,
                 isHappy: election.isHappy, isTrusted: acceptor.isTrusted && !isDismissed,
                 started: acceptor.started, disk: acceptor.disk,
-                told: isSame ? neighbour.told : .none, snapshots: snapshots)
+                told: neighbour.told, toldDisk: neighbour.toldDisk, snapshots: snapshots)
             effects.append(.send(neighbour.id, .heartbeat(heartbeat)))
         }
     }
@@ -427,7 +426,8 @@ package struct PaxosNode: Hashable, Sendable {
         _ heartbeat: Heartbeat, from: MasterID, now: Instant, _ effects: inout [PaxosEffect]
     ) {
         election.heard(heartbeat, from: from, now: now)
-        if acceptor.isTrusted, heartbeat.told > acceptor.promised {
+        let isMine = heartbeat.toldDisk == acceptor.disk
+        if isMine, acceptor.isTrusted, heartbeat.told > acceptor.promised {
             // What this master promised then, it may break now.
             isOldCopy = true
             acceptor.distrust()

@@ -29,7 +29,8 @@ extension PaxosNode {
         hasRot: Bool, seed: UInt64, now: Instant
     ) {
         self.init(
-            id: id, disk: founder(id).disk, members: Membership(founders: members.map { founder($0) }),
+            id: id, disk: founder(id).disk,
+            members: Membership(founders: members.map { founder($0) }),
             base: base, records: records, hasRot: hasRot, seed: seed, now: now)
     }
 }
