@@ -11,9 +11,14 @@ struct CellStarter {
     let description: CellDescription
     /// When to give up.
     let end: Instant
+    /// Of the masters; nil: as they have it.
+    let repairDelay: Int64?
     private var started: [Daemon] = []
 
-    init(folder: CellFolder, description: CellDescription, end: Instant) {
+    init(
+        folder: CellFolder, description: CellDescription, end: Instant, repairDelay: Int64? = nil
+    ) {
+        self.repairDelay = repairDelay
         self.folder = folder
         self.description = description
         self.end = end
@@ -25,10 +30,12 @@ struct CellStarter {
             let socket = folder.socket(of: master.name)
             return "\(index + 1)=\(master.address)\(socket.isEmpty ? "" : "@" + socket)"
         }.joined(separator: ",")
+        let delay = repairDelay.map { ["--repair-delay", "\($0)"] } ?? []
         for (index, member) in description.masters.enumerated() {
             try start(
                 member,
                 ["master", "serve", "--id", "\(index + 1)", "--peers", masters] + common(member)
+                    + delay
                     + [
                         "--goal", "\(description.goal)", "--owner", "\(geteuid()):\(getegid())",
                     ])
