@@ -91,6 +91,7 @@ let package = Package(
             "Exploration", "Base", "Namespace", "Replication", path: "Tests/Exploration"),
         tests("ExplorationTests", "Base", "Exploration"),
         program("explore", "Base", "Exploration", path: "tools/explore"),
+        program("workload", "Base", path: "tools/workload"),
         tests("ReplicationTests", "Base", "Replication"),
         tests("NamespaceTests", "Base", "Namespace"),
         tests("PlacementTests", "Base", "Placement"),

