@@ -52,24 +52,6 @@ extension FileSystem {
     }
 }
 
-extension FileSystem {
-    /// Where the chunks of a file that have one begin, and the sets they are in.
-    package func places(
-        of file: OpenFile, _ cancellation: Cancellation? = nil
-    ) throws(FileError) -> [(offset: UInt64, set: SetID)] {
-        let size = file.node.state.withLock { $0.size }
-        var places: [(offset: UInt64, set: SetID)] = []
-        var chunk: UInt32 = 0
-        while UInt64(chunk) * UInt64(Limits.chunk) < size {
-            if case .at(let place) = try data.locate(chunk, of: file.node, patience(cancellation)) {
-                places.append((UInt64(chunk) * UInt64(Limits.chunk), place.set))
-            }
-            chunk += 1
-        }
-        return places
-    }
-}
-
 extension DataPath {
     /// Tries of a block whose copies differ or can't be had.
     private static let tries = 10

@@ -11,14 +11,15 @@ struct CellStarter {
     let description: CellDescription
     /// When to give up.
     let end: Instant
-    /// Of the masters; nil: as they have it.
-    let repairDelay: Int64?
+    /// More options of the masters.
+    let masterOptions: [String]
     private var started: [Daemon] = []
 
     init(
-        folder: CellFolder, description: CellDescription, end: Instant, repairDelay: Int64? = nil
+        folder: CellFolder, description: CellDescription, end: Instant,
+        masterOptions: [String] = []
     ) {
-        self.repairDelay = repairDelay
+        self.masterOptions = masterOptions
         self.folder = folder
         self.description = description
         self.end = end
@@ -30,12 +31,11 @@ struct CellStarter {
             let socket = folder.socket(of: master.name)
             return "\(index + 1)=\(master.address)\(socket.isEmpty ? "" : "@" + socket)"
         }.joined(separator: ",")
-        let delay = repairDelay.map { ["--repair-delay", "\($0)"] } ?? []
         for (index, member) in description.masters.enumerated() {
             try start(
                 member,
                 ["master", "serve", "--id", "\(index + 1)", "--peers", masters] + common(member)
-                    + delay
+                    + masterOptions
                     + [
                         "--goal", "\(description.goal)", "--owner", "\(geteuid()):\(getegid())",
                     ])

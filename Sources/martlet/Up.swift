@@ -42,6 +42,8 @@ struct Up: ParsableCommand {
     var capacity: String?
     @Option(help: ArgumentHelp("As of `master serve`, of those it starts.", visibility: .hidden))
     var repairDelay: Int64?
+    @Option(help: ArgumentHelp("As of `master serve`, of those it starts.", visibility: .hidden))
+    var trashHours: Int?
     @Option(help: "Give up after so many seconds.")
     var deadline: Double = 60
     @Flag(help: "Print what runs as JSON.")
@@ -67,7 +69,7 @@ struct Up: ParsableCommand {
         var starter = CellStarter(
             folder: folder, description: description,
             end: Clock.now + Interval(nanoseconds: Int64(deadline * 1e9)),
-            repairDelay: repairDelay)
+            masterOptions: masterOptions)
         do throws(CommandFailure) {
             try starter.startServers()
             try starter.waitUntilServing()
@@ -77,6 +79,11 @@ struct Up: ParsableCommand {
             throw error
         }
         try report(folder, description)
+    }
+
+    private var masterOptions: [String] {
+        (repairDelay.map { ["--repair-delay", "\($0)"] } ?? [])
+            + (trashHours.map { ["--trash-hours", "\($0)"] } ?? [])
     }
 
     private func segmentSizeBytes() throws(CommandFailure) -> Int? {

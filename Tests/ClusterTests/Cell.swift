@@ -27,7 +27,7 @@ final class Cell {
     private var started: [Running] = []
     /// Members that the test killed at some time.
     private(set) var killed: Set<String> = []
-    /// Seconds after which members are replaced; the default if nil.
+    /// Seconds after which members are replaced, and nothing stays in the trash; defaults if nil.
     private var repairDelay: Int?
 
     /// Starts a cell, does `body`, and takes everything away.
@@ -94,7 +94,7 @@ final class Cell {
     func up(_ options: [String] = []) throws {
         let isNew = access(path + "/cell.json", F_OK) != 0
         let segment = isNew ? ["--segment-size", "8MiB"] : []
-        let delay = repairDelay.map { ["--repair-delay", "\($0)"] } ?? []
+        let delay = repairDelay.map { ["--repair-delay", "\($0)", "--trash-hours", "0"] } ?? []
         try run([Self.program, "up", path] + segment + delay + options, limit: 90)
     }
 

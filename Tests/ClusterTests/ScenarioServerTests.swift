@@ -39,7 +39,10 @@ import Testing
             let place = try scenario.place()
             try scenario.cell.kill(place.primary, place.backups[0])
             try scenario.workload.progress(limit: 30 * Scenario.slowness)
-            try scenario.expectStalls(write: 30, read: 5)
+            // The survivor answers reads when it is known to be alone.
+            try scenario.expectStalls(write: 30, read: 30)
+            let dead: Set = [place.primary, place.backups[0]]
+            try scenario.copies(2, without: dead, limit: 30 * Scenario.slowness)
         }
     }
 
