@@ -1,8 +1,8 @@
 // The acceptance scenarios A1 to A44 as real processes: which of them run, what they run in, and
 // how each of them ends.
 //
-// All run with MARTLET_ALL (tools/test --all), those that MARTLET_SCENARIOS=A1,A7 names, or two that
-// the number MARTLET_ROTATE picks (tools/check: of the commit). Bounds are those of the list times
+// All run with MARTLET_ALL (tools/test --all), those that MARTLET_SCENARIOS=A1,A7 names, or two
+// that the number MARTLET_ROTATE picks (tools/check: of the commit). Bounds are those of the list times
 // `slowness`: it is for a machine of its own; this may have two cores for twelve processes.
 
 import Base
