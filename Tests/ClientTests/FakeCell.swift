@@ -36,6 +36,8 @@ struct Faults {
     var read: (@Sendable (Int, ReadRequest) -> ChunkStatus?)?
     /// Never answers a read.
     var ignoresRead: (@Sendable (Int) -> Bool)?
+    /// Servers that the masters believe to be down.
+    var down: Set<Int> = []
     /// Servers whose stored bytes are all damaged.
     var damaged: Set<Int> = []
     /// Blocks in one reply.
@@ -125,7 +127,7 @@ final class FakeCell: Sendable {
             masters: [MasterTarget(id: MasterID(rawValue: 1), address: addresses[0])])
         views = { epoch, set in
             let disks = (1...Self.servers).map { DiskID(rawValue: UInt64($0)) }
-            let primary = disks[Int(set.rawValue) % Self.servers]
+            let primary = disks[Int(set.rawValue + epoch.rawValue - 1) % Self.servers]
             return SetView(
                 configuration: SetConfiguration(
                     set: set, epoch: epoch, primary: primary, members: disks),
@@ -157,7 +159,11 @@ final class FakeCell: Sendable {
         state.withLock { change(&$0.faults) }
     }
     func view(_ set: SetID, _ state: FakeState) -> SetView {
-        views(state.epochs[set] ?? Epoch(rawValue: 1), set)
+        var view = views(state.epochs[set] ?? Epoch(rawValue: 1), set)
+        for index in view.locations.indices {
+            view.locations[index].isUp = !state.faults.down.contains(index)
+        }
+        return view
     }
 }
 

@@ -2,8 +2,8 @@
 // how each of them ends.
 //
 // All run with MARTLET_ALL (tools/test --all), those that MARTLET_SCENARIOS=A1,A7 names, or two
-// that the number MARTLET_ROTATE picks (tools/check: of the commit). Bounds are those of the list times
-// `slowness`: it is for a machine of its own; this may have two cores for twelve processes.
+// that the number MARTLET_ROTATE picks (tools/check: of the commit). Bounds are those of the list
+// times `slowness`: it is for a machine of its own; this may have two cores for twelve processes.
 
 import Base
 import Glibc
@@ -13,9 +13,11 @@ struct Scenario {
     /// Of the machine, against the one that the list's bounds are for.
     static let slowness = 2.5
     /// The scenarios that were seen to hold; others that are scripted run when they are named.
-    private static let all = ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A35", "GROW"]
+    private static let all = rotating + ["GROW"]
     /// Those that were seen to hold again and again beside other work, and take a minute at most.
-    private static let rotating = ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A35"]
+    private static let rotating = [
+        "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A14", "A15", "A16", "A35", "A41",
+    ]
 
     /// Those that run.
     static let chosen: Set<String> = {
@@ -42,7 +44,8 @@ struct Scenario {
     /// A cell with two mounts under workload W, then `body`, then the common end.
     static func run(
         _ name: String, servers: Int = 4, options: [String] = [], pause: Int = 200_000,
-        expectedHalts: Set<String> = [], _ body: (inout Scenario) throws -> Void
+        isStorm: Bool = false, expectedHalts: Set<String> = [],
+        _ body: (inout Scenario) throws -> Void
     ) throws {
         let all = ["--chunkservers", "\(servers)"] + options
         try Cell.with(all, repairDelay: 10) { cell in
@@ -54,7 +57,8 @@ struct Scenario {
             try eventually("the second mount is there") {
                 readText("/proc/self/mountinfo").contains(" \(reading) ")
             }
-            let workload = try Workload(writing: cell.mount, reading: reading, pause: pause)
+            let workload = try Workload(
+                writing: cell.mount, reading: reading, pause: pause, isStorm: isStorm)
             var scenario = Scenario(cell: cell, workload: workload, name: name)
             try body(&scenario)
             try scenario.finish(expectedHalts)
@@ -121,9 +125,9 @@ struct Scenario {
         try workload.compare()
         let verified = try cell.attempt(["verify", "/"])
         #expect(verified.status == 0, "\(name): \(verified.output)")
-        for file in names(in: writing) {
-            #expect(unlink(writing + "/" + file) == 0, "\(name): \(file): errno \(errno)")
-        }
+        let files = names(in: writing).map { writing + "/" + $0 }
+        let removal = try Running(["rm", "-r"] + files).wait()
+        #expect(removal.status == 0, "\(name): \(removal.errors)")
         try eventually("nothing is stored any more", limit: 60) {
             number("stored", in: try cell.martlet("status", "--json").output.tail) == 0
         }

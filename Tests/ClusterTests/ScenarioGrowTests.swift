@@ -34,6 +34,34 @@ import Testing
     }
 
     @Test(
+        "A41: a server is drained and removed: never fewer than three copies, and not before",
+        .enabled(if: Scenario.isChosen("A41")))
+    func replace() throws {
+        try Scenario.run("A41") { scenario in
+            let cell = scenario.cell
+            let victim = try scenario.place().primary
+            try cell.martlet("chunkserver", "drain", victim, "--detach")
+            try eventually("\(victim) is drained", limit: 120) {
+                #expect(try scenario.place().backups.count == 2)
+                if try state(victim, cell).contains(" drained ") { return true }
+                let outcome = try cell.attempt(["chunkserver", "remove", victim])
+                // It may have been drained in between.
+                if outcome.status == 0 { return try state(victim, cell).isEmpty }
+                #expect(outcome.status == 9 && outcome.errors.contains("copy"))
+                return false
+            }
+            try scenario.expectStalls(write: 3, read: 3)
+            try cell.kill(victim)
+            if try !state(victim, cell).isEmpty {
+                try cell.martlet("chunkserver", "remove", victim)
+            }
+            scenario.isShrunk = true
+            try scenario.workload.progress(limit: 30)
+            try scenario.copies(3, without: [victim], limit: 60)
+        }
+    }
+
+    @Test(
         "GROW: from 3 servers to 6 to 4 under load, with kill -9: every byte stays",
         .enabled(if: Scenario.isChosen("GROW")))
     func grow() throws {

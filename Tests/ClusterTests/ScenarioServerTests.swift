@@ -160,9 +160,17 @@ import Testing
             let place = try scenario.place()
             #expect(place.primary != victim)
             // A server whose disk is older than the masters remember stays away until it gets
-            // an empty one.
-            try cell.kill(victim)
+            // an empty one; the old one is forgotten when its copies are elsewhere.
+            if cell.members.contains(victim) { try cell.kill(victim) }
             try run(["rm", "-rf", disk])
+            try cell.up()
+            try scenario.copies(3, limit: 60 * Scenario.slowness)
+            let old = try cell.martlet("chunkserver", "list").output.split(separator: "\n")
+                .first { $0.hasPrefix(victim + " ") && $0.contains(" down ") }
+            let id = try #require(old?.split(separator: " ")[1])
+            try eventually("the old disk is forgotten", limit: 60) {
+                try cell.attempt(["chunkserver", "remove", String(id)]).status == 0
+            }
         }
     }
 

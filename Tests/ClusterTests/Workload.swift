@@ -1,5 +1,5 @@
 // The process of tools/workload: a writer and a reader whose stalls are measured and whose every
-// byte is checked.
+// byte is checked, or a storm of changes of names.
 
 import Glibc
 
@@ -10,15 +10,18 @@ final class Workload {
     private let process: Running
     private let output: String
     private let reading: String
+    private let isStorm: Bool
     private var reset = 0.0
 
     /// Starts it and waits until it is under way. `pause`: microseconds between two syncs.
-    init(writing: String, reading: String, pause: Int) throws {
+    init(writing: String, reading: String, pause: Int, isStorm: Bool = false) throws {
         self.reading = reading
+        self.isStorm = isStorm
         output = reading + ".workload"
         let script = "exec \"$@\" >\(output)"
         process = try Running([
-            "sh", "-c", script, "sh", Self.program, "run", writing, reading, "\(pause)",
+            "sh", "-c", script, "sh", Self.program, isStorm ? "storm" : "run", writing, reading,
+            "\(pause)",
         ])
         try progress(syncs: 9, reads: 4, limit: 90)
         resetStalls()
@@ -84,7 +87,7 @@ final class Workload {
 
     func compare() throws {
         let outcome = try Running(
-            [Self.program, "compare", reading + "/written"] + generations
+            [Self.program, isStorm ? "stormed" : "compare", reading] + generations
         ).wait(limit: 120)
         guard outcome.status == 0 else { throw TestFailure(outcome.output) }
     }

@@ -4,7 +4,9 @@
 // kernel flushes what they inherit.
 //
 //   workload run WRITING READING PAUSE      until SIGTERM; then a last fsync
-//   workload compare FILE GENERATION…       the file has these pieces of these generations
+//   workload compare FOLDER GENERATION…     the file has these pieces of these generations
+//   workload storm WRITING READING PAUSE    changes of names instead (Storm)
+//   workload stormed FOLDER STEPS…          the names are those that so many steps leave
 //
 //   writer   pieces of 1 MiB in a ring, each with its generation in every page; fsync after every 8
 //   reader   in turn: a finished file, all of it; one page run of the writer's file
@@ -22,24 +24,35 @@ import Glibc
 import Synchronization
 
 /// Seconds since the machine was started.
-private func now() -> Double {
+func now() -> Double {
     var time = timespec()
     clock_gettime(CLOCK_BOOTTIME, &time)
     return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
 }
 
-private func say(_ line: String) {
+func say(_ line: String) {
     let bytes = Array((line + "\n").utf8)
     let count = bytes.withUnsafeBytes { write(1, $0.baseAddress, $0.count) }
     precondition(count == bytes.count, "the output can't be written")
 }
 
-private func fail(_ text: String) -> Never {
+func fail(_ text: String) -> Never {
     say("F \(text)")
     exit(1)
 }
 
-private let isEnding = Atomic<Bool>(false)
+/// SIGTERM came.
+let isEnding = Atomic<Bool>(false)
+
+/// Does a call, and keeps the time of the longest.
+func timed(_ longest: inout Double, _ call: () -> Int) -> Int {
+    let begin = now()
+    let result = call()
+    let code = errno
+    longest = max(longest, now() - begin)
+    errno = code
+    return result
+}
 
 @main struct Workload {
     /// Pieces of the writer's file.
@@ -56,20 +69,45 @@ private let isEnding = Atomic<Bool>(false)
 
     static func main() {
         let words = CommandLine.arguments.dropFirst()
+        let numbers = words.dropFirst(2).compactMap { Int($0) }
         if words.first == "compare", words.count > 2 {
-            let numbers = words.dropFirst(2).compactMap { Int($0) }
-            compare(words[words.startIndex + 1], numbers)
-        } else if words.first == "run", words.count == 4, let pause = UInt32(words.last!) {
-            let folders = Array(words.dropFirst())
-            // Threads of tests block signals, and what they start inherits that.
-            var none = sigset_t()
-            sigemptyset(&none)
-            pthread_sigmask(SIG_SETMASK, &none, nil)
-            signal(SIGTERM) { _ in isEnding.store(true, ordering: .releasing) }
-            SharedRun(writing: folders[0], reading: folders[1], pause: pause).run()
+            compare(words[words.startIndex + 1] + "/written", numbers)
+        } else if words.first == "stormed", words.count > 2 {
+            Storm.compare(words[words.startIndex + 1], numbers)
+        } else if let mode = words.first, mode == "run" || mode == "storm", words.count == 4,
+            let pause = UInt32(words.last!)
+        {
+            let folders = Array(words)
+            awaitEnd()
+            if mode == "storm" {
+                Storm(writing: folders[1], reading: folders[2], pause: pause).run()
+            } else {
+                SharedRun(writing: folders[1], reading: folders[2], pause: pause).run()
+            }
         } else {
-            fail("workload run WRITING READING MICROSECONDS | compare FILE GENERATION…")
+            fail("workload run|storm WRITING READING MICROSECONDS, compare|stormed FOLDER NUMBER…")
         }
+    }
+
+    /// A thread of its own takes the signal: it would interrupt the calls of another (EINTR).
+    private static func awaitEnd() {
+        var end = sigset_t()
+        sigemptyset(&end)
+        sigaddset(&end, SIGTERM)
+        pthread_sigmask(SIG_SETMASK, &end, nil)
+        var thread = pthread_t()
+        let code = pthread_create(
+            &thread, nil,
+            { _ in
+                var end = sigset_t()
+                sigemptyset(&end)
+                sigaddset(&end, SIGTERM)
+                var number: Int32 = 0
+                while sigwait(&end, &number) != 0 {}
+                isEnding.store(true, ordering: .releasing)
+                return nil
+            }, nil)
+        guard code == 0 else { fail("no thread: errno \(code)") }
     }
 
     /// All pieces are of the generations that were written last.
@@ -165,15 +203,6 @@ private let isEnding = Atomic<Bool>(false)
                 usleep(pause)
             }
             guard close(file) == 0 else { fail("close: errno \(errno)") }
-        }
-
-        private func timed(_ longest: inout Double, _ call: () -> Int) -> Int {
-            let begin = now()
-            let result = call()
-            let code = errno
-            longest = max(longest, now() - begin)
-            errno = code
-            return result
         }
 
         private func read() {
