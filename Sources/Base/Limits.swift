@@ -125,6 +125,14 @@ package enum Limits {
     /// Between two writes of them, of `diskWrite` bytes; a log that fills as much meanwhile
     /// goes without.
     package static let prewritePause = Interval.milliseconds(20)
+    /// The cleaner works while less than this part of a disk can be appended to, in percent.
+    package static let cleaningPercent = 3
+    /// A block is folded that has more runs than this: extents that don't touch (D10).
+    package static let foldRuns = 8
+    /// Or more extents.
+    package static let foldRecords = 64
+    /// Or more than this, and they cover the whole block.
+    package static let foldFull = 4
     /// Part of a disk that only deletes, epochs and repairs may use, in percent (C20).
     package static let reservePercent = 5
     /// A disk that is fuller is worth a warning, in percent.
@@ -157,6 +165,12 @@ package enum Limits {
     package static let snapshotRetry = Interval.milliseconds(500)
     /// Waiting reads of a leader (S10).
     package static let waitingReads = 16_384
+    /// Masters of a cell, a learner included.
+    package static let masters = 15
+    /// A learner becomes a voter when it lacks no more slots than this (M17).
+    package static let learnerLag: UInt64 = 1_000
+    /// A leader whose own disk takes longer for a flush hands over (S11).
+    package static let sickFlush = Interval.milliseconds(500)
     /// Heartbeats between masters (M8).
     package static let masterHeartbeat = Interval.milliseconds(100)
     /// Silence after which a master may take over, plus jitter.

@@ -146,6 +146,21 @@ package enum BlockCodec {
         min(count, ((start + offset) / Limits.page + 1) * Limits.page - start)
     }
 
+    /// An extent of content whose page checksums are known.
+    static func encode(
+        _ content: ArraySlice<UInt8>, at place: ExtentPlace, pages: [UInt32], compressed: Bool
+    ) -> Extent {
+        var probe = CompressionProbe()
+        let packed =
+            compressed ? content.withUnsafeBytes { compress($0, probe: &probe) } : nil
+        let payload = packed.map { $0[...] } ?? content
+        return Extent(
+            chunk: place.chunk, block: place.block, start: place.start,
+            length: UInt32(content.count), codec: packed == nil ? .raw : .lz4,
+            stored: Checksum(of: payload), pages: pages, fileEnd: place.fileEnd,
+            modified: place.modified, payload: payload)
+    }
+
     private static func extent(
         _ content: UnsafeRawBufferPointer, at place: ExtentPlace, codec: Codec,
         payload: ArraySlice<UInt8>

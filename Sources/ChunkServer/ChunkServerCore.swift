@@ -37,12 +37,14 @@ package struct ChunkServerConfiguration: Hashable, Sendable {
     /// Bytes of log after which the index is written down.
     package var checkpointInterval: Int
     package var scrub: ScrubConfiguration
+    package var cleaner: CleanerConfiguration
 
     /// All fields at once.
     package init(
         cell: CellID, server: ServerID, disk: DiskID, name: String, rack: String,
         address: PeerAddress, masters: [MasterID], segmentSize: Int = Limits.segment,
-        checkpointInterval: Int = 1 << 30, scrub: ScrubConfiguration = ScrubConfiguration()
+        checkpointInterval: Int = 1 << 30, scrub: ScrubConfiguration = ScrubConfiguration(),
+        cleaner: CleanerConfiguration = CleanerConfiguration()
     ) {
         self.cell = cell
         self.server = server
@@ -54,6 +56,7 @@ package struct ChunkServerConfiguration: Hashable, Sendable {
         self.segmentSize = segmentSize
         self.checkpointInterval = checkpointInterval
         self.scrub = scrub
+        self.cleaner = cleaner
     }
 }
 
@@ -81,6 +84,8 @@ package struct ChunkServerCore: NodeCore {
     var credit: [ServerID: Int] = [:]
     /// Sets whose queue waits for credit.
     var thirsty: [Int] = []
+    /// Sets whose queue waits for the cleaner.
+    var cramped: [Int] = []
     /// Who waits for a replica or for the disk.
     var waiters: [UInt64: Waiter] = [:]
     var lastTag: UInt64 = 0
@@ -100,6 +105,8 @@ package struct ChunkServerCore: NodeCore {
     var starving: [Int] = []
     var fences = Fences()
     var copies = CopyScrub()
+    /// A block is being read, or written, as one extent.
+    var isFolding = false
     /// Blocks that are written anew when their right content has come, the oldest first.
     var rewrites: [Rewrite] = []
 
@@ -118,7 +125,7 @@ package struct ChunkServerCore: NodeCore {
         store = DiskStore(
             StoreConfiguration(
                 log: log, checkpointInterval: configuration.checkpointInterval,
-                scrub: configuration.scrub))
+                scrub: configuration.scrub, cleaner: configuration.cleaner))
     }
 
     /// See `NodeCore`.
@@ -133,6 +140,7 @@ package struct ChunkServerCore: NodeCore {
             drainQueues()
             apply(store.scrub(now: now, wall: time.wall))
             compareCopies(time.wall)
+            foldBlocks()
         }
         if phase != .failed { apply(store.flush(now: now)) }
         if phase == .serving { reportIfDue() }
@@ -146,6 +154,7 @@ package struct ChunkServerCore: NodeCore {
         var first = store.wakeTime
         guard phase == .serving else { return first }
         first = min(first, leader.nextReport, store.scrubTime(now))
+        if !isFolding { first = min(first, store.foldTime(now)) }
         if !starving.isEmpty { first = min(first, throttle.refillTime) }
         for index in sets.indices {
             if let deadline = sets[index].deadline { first = min(first, deadline) }
@@ -247,6 +256,9 @@ enum Waiter: Sendable {
     case copy(CompareRequest, set: Int, primary: DiskID, epoch: Epoch)
     /// The commit of what was written anew.
     case rewritten
+    /// The content of a block that is to be folded, and the commit of the record.
+    case fold(FoldBasis, set: Int, epoch: Epoch)
+    case folded
 }
 
 /// Bytes of the last second, for the leader's placement; approximate.

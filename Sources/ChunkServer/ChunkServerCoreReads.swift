@@ -157,6 +157,7 @@ extension ChunkServerCore {
         case .rewrite(let rewrite):
             let extent = blocks.first.flatMap { Self.whole(rewrite.request, $0) }
             return write(rewrite, extent)
+        case .fold(let basis, let set, let epoch): return finishFold(basis, set, epoch, blocks)
         case .copy(let request, let set, let primary, let epoch):
             return finishCopy(request, blocks, to: primary, epoch, set)
         default: return

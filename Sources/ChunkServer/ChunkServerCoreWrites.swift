@@ -69,6 +69,10 @@ extension ChunkServerCore {
     // MARK: the queue of a set
 
     mutating func drainQueues() {
+        if !store.isShort {
+            drainable += cramped
+            cramped = []
+        }
         while let index = drainable.popLast() {
             let reads = sets[index].afterTrim
             sets[index].afterTrim = []
@@ -76,6 +80,11 @@ extension ChunkServerCore {
             while let write = sets[index].waiting.first {
                 let isLost = sets[index].replica.isBackup
                 let takesWrites = sets[index].replica.takesWrites
+                if !isLost, store.isShort, store.hasRoom(forData: write.size) {
+                    // The cleaner makes room; meanwhile the client's credit runs out.
+                    if !cramped.contains(index) { cramped.append(index) }
+                    break
+                }
                 guard isLost || (takesWrites && hasCredit(index)) else {
                     if takesWrites, !thirsty.contains(index) { thirsty.append(index) }
                     break
@@ -148,6 +157,7 @@ extension ChunkServerCore {
         case .trim(let cut, let index): finishTrim(cut, index, outcome)
         case .drop(let order):
             leader.finishDrop(order, isDone: outcome != .notPrimary)
+        case .folded: endFold(outcome)
         default: break
         }
     }
@@ -195,7 +205,7 @@ extension ChunkServerCore {
     /// Drops chunks by order of the masters' log (S6), once the set can take it.
     mutating func carryOut(_ drop: DropOrder) {
         guard let index = places[drop.set], sets[index].replica.takesWrites,
-            leader.beginDrop(drop.order)
+            store.takesRecords, leader.beginDrop(drop.order)
         else { return }
         let tag = newTag(.drop(order: drop.order))
         let draft = RecordDraft(
@@ -206,7 +216,8 @@ extension ChunkServerCore {
 
     /// Logs a cut by order of the masters, or confirms one that is committed.
     mutating func carryOut(_ cut: CutOrder) {
-        guard let index = places[cut.set], sets[index].replica.takesWrites else { return }
+        guard let index = places[cut.set], sets[index].replica.takesWrites, store.takesRecords
+        else { return }
         if truncation(of: cut.chunk, index) < cut.truncation {
             logTrim(cut, index)
         } else if sets[index].trims[cut.chunk] == nil {

@@ -70,11 +70,15 @@ extension SetReplica {
     }
 
     /// Whether a learner's log is the start of this one, but for what later starts kill. A copy
-    /// that started over vouches only for what came after.
+    /// that started over vouches only for what came after. One that is far behind starts over:
+    /// the trims and drops that it lacks may be known here only by what they left.
     func isContinuous(_ state: ReplicaState) -> Bool {
         guard let last = starts.last else { return false }
         // It began in this very epoch: over or not, that is decided.
         if state.adopted == last.configuration.epoch { return true }
+        if committed.rawValue > state.durable.rawValue + UInt64(Limits.preparedRecords) {
+            return false
+        }
         let trusted = starts.lastIndex(where: \.startsOver).map { starts[$0...] } ?? starts[...]
         return trusted.contains {
             $0.configuration.epoch == state.adopted && $0.keepThrough == state.kept

@@ -102,9 +102,12 @@ enum CheckpointItem {
     case extents([ExtentEntry])
     case recent([RecentRecord])
     case scrub(ScrubProgress)
+    case changes([Record])
 
     /// Extents of one item.
     static let extents = 1_024
+    /// Trims and drops of one item: a drop has 2 KiB.
+    static let changes = 128
 
     func encode(into writer: inout ByteWriter) {
         switch self {
@@ -166,14 +169,13 @@ enum CheckpointItem {
             writer.writeList(entries) { $1.encode(into: &$0) }
         case .recent(let records):
             writer.write(13 as UInt8)
-            writer.writeList(records) { writer, record in
-                writer.write(record.number)
-                writer.write(record.epoch)
-                record.place.encode(into: &writer)
-            }
+            writer.writeList(records) { $1.encode(into: &$0) }
         case .scrub(let progress):
             writer.write(14 as UInt8)
             progress.encode(into: &writer)
+        case .changes(let records):
+            writer.write(15 as UInt8)
+            writer.writeList(records) { $1.encodeHeader(into: &$0) }
         }
     }
 
@@ -243,6 +245,13 @@ enum CheckpointItem {
                         place: try LogPlace(from: &reader))
                 })
         case 14: self = .scrub(try ScrubProgress(from: &reader))
+        case 15:
+            self = .changes(
+                try reader.readList(bound: Limits.preparedRecords) {
+                    (reader) throws(DecodeError) in
+                    var length = 0
+                    return try Record(headerFrom: &reader, storedLength: &length)
+                })
         case let other: throw .invalid(field: "checkpoint item", value: UInt64(other))
         }
     }
@@ -263,6 +272,14 @@ extension LogPlace {
         guard segment < 1 << 24, headerLength <= Limits.recordHeader,
             payloadLength <= Limits.recordPayload
         else { throw .invalid(field: "place", value: UInt64(segment)) }
+    }
+}
+
+extension RecentRecord {
+    func encode(into writer: inout ByteWriter) {
+        writer.write(number)
+        writer.write(epoch)
+        place.encode(into: &writer)
     }
 }
 

@@ -102,6 +102,10 @@ struct CheckpointWriter: Sendable {
             if let place = entry.place { add(.prepared(entry.log, place, entry.record)) }
         }
         if !ledger.recent.isEmpty { add(.recent(ledger.recent)) }
+        for start in stride(from: 0, to: ledger.changes.count, by: CheckpointItem.changes) {
+            let end = min(start + CheckpointItem.changes, ledger.changes.count)
+            add(.changes(Array(ledger.changes[start..<end])))
+        }
         for gone in ledger.dropped { add(.dropped(gone)) }
         for hole in ledger.holes { add(.hole(hole)) }
         for number in ledger.rotten { add(.rotten(number)) }
@@ -215,7 +219,7 @@ struct CheckpointContent: Sendable {
             ledgers[set].recordEpoch = max(ledgers[set].recordEpoch, record.epoch)
             ledgers[set].prepared.append(
                 PreparedRecord(record: record, log: log, place: place))
-            book.add(place.segment)
+            book.add(place)
         case .dropped(let gone):
             ledgers[set].dropped.append(gone)
             dropped[gone.chunk] = gone.number
@@ -226,6 +230,7 @@ struct CheckpointContent: Sendable {
                 ledgers[set].recordEpoch = max(ledgers[set].recordEpoch, record.epoch)
             }
         case .rotten(let number): ledgers[set].rotten.append(number)
+        case .changes(let records): for record in records { ledgers[set].keep(record) }
         case .trim(let trim): ledgers[set].trims.append(trim)
         case .log, .segment, .set, .chunk, .extents, .scrub: break
         }
@@ -244,7 +249,7 @@ extension ChunkState {
             guard (last.block, last.number) < (entry.block, entry.number) else { return false }
         }
         pages[page].append(entry)
-        book.add(entry.segment)
+        book.add(entry.place)
         usage.stored += UInt64(entry.stored)
         usage.logical += UInt64(entry.visible)
         return true

@@ -59,21 +59,46 @@ struct ExtentEntry: Hashable, Sendable {
     }
 }
 
-/// How many live things lie in each segment.
+/// What lives in each segment: how many things, and how many bytes of log they are worth.
 struct SegmentBook: Sendable {
     /// By the number of the segment's file.
-    private(set) var live: [Int] = []
+    private var things: [Int] = []
+    private var bytes: [Int] = []
+    /// Bytes of all segments.
+    private(set) var total = 0
 
-    mutating func add(_ segment: UInt32) {
-        while live.count <= Int(segment) { live.append(0) }
-        live[Int(segment)] += 1
+    mutating func add(_ place: LogPlace) {
+        let segment = Int(place.segment)
+        while things.count <= segment {
+            things.append(0)
+            bytes.append(0)
+        }
+        things[segment] += 1
+        bytes[segment] += place.footprint
+        total += place.footprint
     }
-    mutating func remove(_ segment: UInt32) {
-        live[Int(segment)] -= 1
-        precondition(live[Int(segment)] >= 0, "a segment lost more than it had")
+    mutating func remove(_ place: LogPlace) {
+        let segment = Int(place.segment)
+        things[segment] -= 1
+        bytes[segment] -= place.footprint
+        total -= place.footprint
+        precondition(
+            things[segment] >= 0 && bytes[segment] >= 0, "a segment lost more than it had")
     }
     func isIdle(_ segment: UInt32) -> Bool {
-        Int(segment) >= live.count || live[Int(segment)] == 0
+        Int(segment) >= things.count || things[Int(segment)] == 0
+    }
+    /// Bytes of log that a segment's living things take.
+    func liveBytes(_ segment: UInt32) -> Int {
+        Int(segment) < bytes.count ? bytes[Int(segment)] : 0
+    }
+}
+
+extension LogPlace {
+    /// Bytes of log that the record costs: its own, and two copies of its headers, in the group
+    /// after it and in the footer.
+    var footprint: Int {
+        align(length, Limits.recordAlignment) + 2 * (RecordFrame.size + Int(headerLength))
     }
 }
 
@@ -124,8 +149,8 @@ struct ChunkState: Sendable {
                     // The same record again, after a repair: it has a new place.
                     var moved = entry
                     moved.visible = other.visible
-                    book.remove(other.segment)
-                    book.add(moved.segment)
+                    book.remove(other.place)
+                    book.add(moved.place)
                     pages[page][place] = moved
                     return
                 }
@@ -143,7 +168,7 @@ struct ChunkState: Sendable {
             }
         }
         pages[page].insert(entry, at: place)
-        book.add(entry.segment)
+        book.add(entry.place)
         usage.stored += UInt64(entry.stored)
         usage.logical += UInt64(entry.visible)
     }
@@ -151,7 +176,7 @@ struct ChunkState: Sendable {
     func forget(
         _ entry: ExtentEntry, _ usage: inout StoreUsage, _ book: inout SegmentBook
     ) {
-        book.remove(entry.segment)
+        book.remove(entry.place)
         usage.stored -= UInt64(entry.stored)
         usage.logical -= UInt64(entry.visible)
     }

@@ -22,8 +22,11 @@ package struct DiskStore: Sendable {
         var log: LogNumber
         var set: SetID
         var number: RecordNumber
-        /// It replaces a damaged one: applied when it is durable.
-        var repair: Record?
+        /// It was logged before, and is damaged there, or moved by the cleaner: its new place is
+        /// taken when it is durable.
+        var again: Record?
+        /// Bytes that the cleaner moved.
+        var moved = 0
     }
 
     static let recordKind = LogRecordKind(rawValue: 1)
@@ -44,6 +47,8 @@ package struct DiskStore: Sendable {
     var reads = ReadTable()
     var checkpoints = CheckpointState()
     var scrubber: Scrubber
+    var cleaner = Cleaner()
+    var folds = FoldQueue()
     var hasUnknownDamage = false
     /// Nothing of this disk can be trusted before its sets have reconciled: its index was lost,
     /// and with it a part of the log that the index had replaced (DESIGN 3.1).
@@ -65,7 +70,7 @@ package struct DiskStore: Sendable {
     /// Whether it stopped for ever (S4).
     package var hasFailed: Bool { phase == .failed }
     /// When `flush` wants to be called although nothing happened.
-    package var wakeTime: Instant { log.wakeTime }
+    package var wakeTime: Instant { min(log.wakeTime, cleaner.wake) }
     /// Every set with an epoch or a record here, ascending.
     package var sets: [SetID] { ledgers.map(\.set) }
     /// Bytes that Martlet may use on the disk.
@@ -163,8 +168,10 @@ package struct DiskStore: Sendable {
         if record.number <= last { return try repair(record.set, record) }
         guard record.number == last.next else { throw .outOfOrder(expected: last.next) }
         try checkRoom(for: record, isNumbered: isNumbered)
+        let before = log.queued
         let number = append(record, committed: ledgers[index].committed)
-        awaited.append(Awaited(log: number, set: record.set, number: record.number, repair: nil))
+        cleaner.report.appended += UInt64(log.queued - before)
+        awaited.append(Awaited(log: number, set: record.set, number: record.number))
         ledgers[index].prepared.append(PreparedRecord(record: record, log: number, place: nil))
         ledgers[index].last = record.number
         ledgers[index].note(record)
@@ -181,7 +188,7 @@ package struct DiskStore: Sendable {
         }
         let number = append(record, committed: ledgers[index].committed)
         awaited.append(
-            Awaited(log: number, set: record.set, number: record.number, repair: record))
+            Awaited(log: number, set: record.set, number: record.number, again: record))
         return number
     }
 
@@ -210,29 +217,7 @@ package struct DiskStore: Sendable {
         return log.durable
     }
 
-    /// Keeps the reserve for deletes, and the last of it for epochs (C20).
-    private func checkRoom(for record: Record, isNumbered: Bool) throws(StoreError) {
-        var isData = false
-        if case .write = record.body { isData = !isNumbered }
-        guard log.room > reserve(isData: isData) + UInt64(record.payload.count) else {
-            throw .noSpace
-        }
-    }
-
-    /// Whether so many bytes of a new write have room beside the reserve (C20).
-    package func hasRoom(forData bytes: Int) -> Bool {
-        log.room > reserve(isData: true) + UInt64(bytes)
-    }
-
-    private func reserve(isData: Bool) -> UInt64 {
-        let segment = UInt64(log.superblock?.segmentSize ?? 0)
-        let percent = log.totalBytes / 100 * UInt64(Limits.reservePercent)
-        return isData ? max(percent, segment * 2) : segment
-    }
-
-    private mutating func append(
-        _ record: Record, committed: RecordNumber
-    ) -> LogNumber {
+    mutating func append(_ record: Record, committed: RecordNumber) -> LogNumber {
         var writer = ByteWriter(capacity: 256)
         writer.write(committed)
         record.encodeHeader(into: &writer)
@@ -273,12 +258,13 @@ package struct DiskStore: Sendable {
         if phase == .failed { return [] }
         if reads.owns(operation) { return readCompleted(operation, result) }
         if scrubber.part?.operation == operation { return scrubbed(result) }
+        if cleaner.part?.operation == operation { return cleaned(result) }
         return checkpointCompleted(operation, result)
     }
 
     /// Writes what was appended; to be called at the end of each turn.
     package mutating func flush(now: Instant) -> [StoreOutput] {
-        take(log.flush(now: now)) + checkpointIfDue()
+        take(log.flush(now: now)) + clean(now) + checkpointIfDue()
     }
 
     mutating func take(_ outputs: [LogOutput]) -> [StoreOutput] {
@@ -317,7 +303,8 @@ package struct DiskStore: Sendable {
             awaitedHead += 1
             let place = places[Int(entry.log.rawValue - first.rawValue)]
             guard let index = ledgerIndex(entry.set) else { continue }
-            if let record = entry.repair {
+            if let record = entry.again {
+                cleaner.moving -= entry.moved
                 applyRepair(record, entry.log, place, index)
                 continue
             }
@@ -328,7 +315,7 @@ package struct DiskStore: Sendable {
             else { continue }
             ledgers[index].prepared[position].place = place
             ledgers[index].prepared[position].record.dropPayload()
-            book.add(place.segment)
+            book.add(place)
             if ledgers[index].wanted >= entry.number { advance(index) }
         }
         if awaitedHead == awaited.count {

@@ -168,20 +168,20 @@ extension DiskStore {
         guard phase == .ready, checkpoints.writer == nil else { return [] }
         let isDue =
             checkpoints.isStopping || checkpoints.bytes >= configuration.checkpointInterval
-            || (isShort && hasIdleSegment)
+            || givesRoom
         return isDue ? beginCheckpoint() : []
     }
 
-    /// Less than a tenth of the disk, or three segments, is left.
-    private var isShort: Bool {
+    /// Whether the cleaner needs a checkpoint: to free many segments at once, or what there is,
+    /// or to have more segments to choose from.
+    private var givesRoom: Bool {
+        guard log.room < cleaningStart else { return false }
+        let idle = idleBytes
         let segment = UInt64(log.superblock?.segmentSize ?? 0)
-        return log.room < max(log.totalBytes / 10, segment * 3)
-    }
-
-    private var hasIdleSegment: Bool {
-        log.segments.contains {
-            $0.generation < log.position.generation && book.isIdle($0.number)
-        }
+        let isUrgent = log.room < urgentRoom
+        if idle >= max(segment, min(segment * 64, log.totalBytes / 64)) { return true }
+        let isAhead = log.position.generation > checkpoints.position?.generation ?? 0
+        return isUrgent && (idle > 0 || (isAhead && cleaner.victim == nil))
     }
 
     private mutating func beginCheckpoint() -> [StoreOutput] {
@@ -233,6 +233,8 @@ extension DiskStore {
         checkpoints.writer = nil
         checkpoints.position = writer.position
         checkpoints.nextFile = 1 - writer.file
+        cleaner.passed = []
+        findFolds()
         var outputs = take(log.release(writer.released))
         if writer.isFinal {
             checkpoints.isStopping = false

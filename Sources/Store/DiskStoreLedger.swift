@@ -41,7 +41,7 @@ extension DiskStore {
             ledgers[index].prepared.firstIndex { $0.record.number > keep }
             ?? ledgers[index].prepared.count
         for entry in ledgers[index].prepared[first...] {
-            if let place = entry.place { book.remove(place.segment) }
+            if let place = entry.place { book.remove(place) }
         }
         ledgers[index].prepared.removeSubrange(first...)
         ledgers[index].last = min(ledgers[index].last, keep)
@@ -61,6 +61,7 @@ extension DiskStore {
         for gone in ledgers[index].dropped { dropped[gone.chunk] = nil }
         ledgers[index].dropped = []
         ledgers[index].recent = []
+        ledgers[index].changes = []
         ledgers[index].trims = []
         ledgers[index].history = []
         ledgers[index].committed = .none
@@ -73,10 +74,11 @@ extension DiskStore {
         for entry in ledgers[index].prepared {
             guard entry.record.number <= wanted, let place = entry.place else { break }
             apply(entry.record, place, index)
-            book.remove(place.segment)
+            book.remove(place)
             ledgers[index].recent.append(
                 RecentRecord(
                     number: entry.record.number, epoch: entry.record.epoch, place: place))
+            ledgers[index].keep(entry.record)
             ledgers[index].committed = entry.record.number
             count += 1
         }
@@ -105,6 +107,7 @@ extension DiskStore {
                 chunk, usage, book in
                 chunk.insert(entry, &usage, &book)
             }
+            notePile(set, extent)
         case .trim(let chunk, let truncation, let from):
             if truncation <= chunks[chunk]?.truncation ?? 0 { return }
             trim(chunk, truncation, from, record.number, index)
@@ -158,12 +161,12 @@ extension DiskStore {
         }
         let position = ledgers[index].place(record.number)
         let entry = PreparedRecord(record: bare, log: log, place: place)
-        book.add(place.segment)
+        book.add(place)
         let isThere =
             position < ledgers[index].prepared.count
             && ledgers[index].prepared[position].record.number == record.number
         if isThere {
-            if let old = ledgers[index].prepared[position].place { book.remove(old.segment) }
+            if let old = ledgers[index].prepared[position].place { book.remove(old) }
             ledgers[index].prepared[position] = entry
         } else {
             ledgers[index].prepared.insert(entry, at: position)
@@ -186,6 +189,7 @@ extension DiskStore {
     /// Applies a committed record under those that came after it.
     private mutating func applyLate(_ record: Record, _ place: LogPlace, _ index: Int) {
         let number = record.number
+        ledgers[index].keep(record)
         switch record.body {
         case .write(let extent):
             if dropped[extent.chunk] != nil { return }
@@ -275,7 +279,7 @@ extension DiskStore {
             }
             ledgers[index].prepared.append(
                 PreparedRecord(record: record, log: entry.number, place: entry.place))
-            book.add(entry.place.segment)
+            book.add(entry.place)
             ledgers[index].last = record.number
             ledgers[index].note(record)
             if case .write = record.body, !isIntact { ledgers[index].addRotten(record.number) }
@@ -294,6 +298,7 @@ extension DiskStore {
 
     mutating func endReplay() {
         phase = .ready
+        findFolds()
         if hasUnknownDamage {
             for index in ledgers.indices { ledgers[index].isTailUnknown = true }
         }

@@ -81,6 +81,9 @@ extension DiskStore {
         if let entry = ledger(set)?.prepared(number), entry.place == nil {
             return [.record(token: token, entry.record)]
         }
+        if let record = ledger(set)?.changes.first(where: { $0.number == number }) {
+            return [.record(token: token, record)]
+        }
         return start(ReadJob(token: token, set: set, purpose: .record(number)))
     }
 

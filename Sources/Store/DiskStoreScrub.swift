@@ -76,7 +76,7 @@ extension DiskStore {
     }
 
     /// What the index needs in a segment, by offset.
-    private func scrubItems(in segment: UInt32) -> [ScrubItem] {
+    func scrubItems(in segment: UInt32) -> [ScrubItem] {
         var items: [ScrubItem] = []
         func add(
             _ set: SetID, _ chunk: ChunkID?, _ block: Int, _ number: RecordNumber,
@@ -124,9 +124,23 @@ extension DiskStore {
 
     /// Reads the next records that lie close together.
     private mutating func readScrubbed(_ now: Instant) -> StoreOutput {
-        let items = scrubber.items
-        let place = items[items.startIndex].item.place
-        let offset = Int(place.offset)
+        let (run, range) = Self.nextRun(of: scrubber.items)
+        let segment = run[run.startIndex].item.place.segment
+        scrubber.items = scrubber.items.dropFirst(run.count)
+        let operation = log.newOperation()
+        scrubber.part = Scrubber.Part(operation: operation, offset: range.lowerBound, items: run)
+        let stored = run.reduce(0) { $0 + Int($1.item.place.payloadLength) }
+        scrubber.progress.verified += UInt64(stored)
+        scrubber.pace(read: range.count, stored: stored, of: scrubbedBytes, now)
+        return .disk(
+            .read(operation, .segment(segment), offset: range.lowerBound, length: range.count))
+    }
+
+    /// The first items that lie so close together that one read gets them, and what it reads.
+    static func nextRun(
+        of items: ArraySlice<ScrubItem>
+    ) -> (run: ArraySlice<ScrubItem>, range: Range<Int>) {
+        let offset = Int(items[items.startIndex].item.place.offset)
         var end = offset
         let run = items.prefix { item in
             let start = Int(item.item.place.offset)
@@ -137,14 +151,7 @@ extension DiskStore {
             end = max(end, itemEnd)
             return true
         }
-        scrubber.items = items.dropFirst(run.count)
-        let operation = log.newOperation()
-        scrubber.part = Scrubber.Part(operation: operation, offset: offset, items: run)
-        let stored = run.reduce(0) { $0 + Int($1.item.place.payloadLength) }
-        scrubber.progress.verified += UInt64(stored)
-        scrubber.pace(read: end - offset, stored: stored, of: scrubbedBytes, now)
-        return .disk(
-            .read(operation, .segment(place.segment), offset: offset, length: end - offset))
+        return (run, offset..<end)
     }
 
     mutating func scrubbed(_ result: DiskResult) -> [StoreOutput] {
@@ -179,7 +186,7 @@ extension DiskStore {
         guard scrubber.isUnsaved, scrubber.savedAt.map({ now - $0 >= Scrubber.savePause }) ?? true
         else { return }
         scrubber.savedAt = now
-        guard hasRoom(forData: Limits.groupAlignment) else { return }
+        guard hasRoom(forData: Limits.groupAlignment), !isShort else { return }
         scrubber.isUnsaved = false
         var writer = ByteWriter(capacity: 128)
         scrubber.progress.encode(into: &writer)

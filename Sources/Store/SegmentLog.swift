@@ -233,19 +233,25 @@ package struct SegmentLog: Sendable {
                 return prewriteIfDue(now: now)
             }
         }
+        let copied = copies.reduce(0) { $0 + $1.count }
+        let start = align(RecordFrame.size + GroupHeader.size + copied, Limits.recordAlignment)
         var count = 0
         var bytes = 0
         var headers = 0
+        var rolls = false
         for record in queue {
             let header = RecordFrame.size + record.header.count
             let isFull = bytes + record.stride > groupBytes || headers + header > groupHeaderBytes
-            if count > 0 && isFull { break }
+            // What still fits into the open segment goes there, if anything does.
+            let fits = hasRoom(
+                for: align(start + bytes + record.stride, Limits.groupAlignment),
+                headers: headers + header)
+            if count == 0 { rolls = !fits }
+            if count > 0 && (isFull || !(fits || rolls)) { break }
             count += 1
             bytes += record.stride
             headers += header
         }
-        let copied = copies.reduce(0) { $0 + $1.count }
-        let start = align(RecordFrame.size + GroupHeader.size + copied, Limits.recordAlignment)
         let length = align(start + bytes, Limits.groupAlignment)
         var outputs = makeRoom(for: length, headers: headers)
         if phase == .ready, hasRoom(for: length, headers: headers) {

@@ -91,6 +91,9 @@ struct SetLedger: Sendable {
     var prepared: [PreparedRecord] = []
     /// Ascending by number; at most `Limits.preparedRecords`.
     var recent: [RecentRecord] = []
+    /// Trims and drops that are committed, ascending; at most `Limits.preparedRecords`. What they
+    /// did is in the index, where nobody who lacks them could find it again.
+    var changes: [Record] = []
     /// Ascending by session.
     var windows: [SessionWindow] = []
     /// Oldest first.
@@ -130,6 +133,18 @@ struct SetLedger: Sendable {
         let index = place(number)
         guard index < prepared.count, prepared[index].record.number == number else { return nil }
         return prepared[index]
+    }
+
+    /// Remembers a committed record if it is a trim or a drop.
+    mutating func keep(_ record: Record) {
+        switch record.body {
+        case .write, .nothing: return
+        case .trim, .drop: break
+        }
+        let place = changes.firstIndex { $0.number >= record.number } ?? changes.endIndex
+        if place < changes.count, changes[place].number == record.number { return }
+        changes.insert(record, at: place)
+        if changes.count > Limits.preparedRecords { changes.removeFirst() }
     }
 
     // Duplicates

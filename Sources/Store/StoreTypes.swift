@@ -9,17 +9,20 @@ package struct StoreConfiguration: Hashable, Sendable {
     /// Bytes of log after which the index is written down.
     package var checkpointInterval: Int
     package var scrub: ScrubConfiguration
+    package var cleaner: CleanerConfiguration
 
     /// All fields at once.
     package init(
         log: LogConfiguration, checkpointInterval: Int = 1 << 30,
-        scrub: ScrubConfiguration = ScrubConfiguration()
+        scrub: ScrubConfiguration = ScrubConfiguration(),
+        cleaner: CleanerConfiguration = CleanerConfiguration()
     ) {
         self.log = log
         self.log.hasCheckpoints = true
         self.log.replaysPayloads = false
         self.checkpointInterval = checkpointInterval
         self.scrub = scrub
+        self.cleaner = cleaner
     }
 }
 

@@ -10,7 +10,11 @@ import Wire
 
 struct MasterCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "master", abstract: "Masters.", subcommands: [MasterServe.self])
+        commandName: "master", abstract: "Masters.",
+        subcommands: [
+            MasterServe.self, MasterList.self, MasterAdd.self, MasterRemove.self,
+            MasterReplace.self, MasterTransfer.self,
+        ])
 }
 
 struct MasterServe: ParsableCommand {
@@ -21,6 +25,8 @@ struct MasterServe: ParsableCommand {
     var id: UInt16
     @Option(help: "All masters, this one too: ID=HOST:PORT[@SOCKET],…")
     var peers: String
+    @Flag(help: "It comes to a cell that is there: `martlet master add` names it next.")
+    var join = false
     @Option(help: "Copies of all data.")
     var goal = 3
     @Option(help: "Owner of the root directory of a new cell: USER:GROUP, as numbers.")
@@ -47,7 +53,7 @@ struct MasterServe: ParsableCommand {
     mutating func run() throws {
         let masters = try masterAddresses(peers)
         let id = MasterID(rawValue: self.id)
-        guard masters.contains(where: { $0.id == id }) else {
+        guard join || masters.contains(where: { $0.id == id }) else {
             throw CommandFailure(.usage, "--peers does not name master \(id) itself")
         }
         let (key, cell) = try server.prepare()
@@ -61,7 +67,7 @@ struct MasterServe: ParsableCommand {
             PeerIdentity(cell: cell, role: .master, node: UInt64(self.id)), key, masters,
             disk: disk)
         let master = MasterConfiguration(
-            cell: cell, id: id, masters: masters, goal: goal,
+            cell: cell, id: id, masters: masters, isJoining: join, goal: goal,
             disk: DiskID(rawValue: random.next()), seed: random.next(),
             segmentSize: server.segmentBytes, rootUser: owner[0], rootGroup: owner[1],
             repairDelay: .seconds(repairDelay), trashTime: .seconds(Int64(trashHours) * 3_600))

@@ -168,10 +168,10 @@ struct Sizing {
             cell: newCellID(), goal: goal ?? min(3, count.servers),
             segmentSize: segmentSize ?? Limits.segment, disks: disks ?? 1, capacity: capacity,
             masters: (1...count.masters).map {
-                Member(name: "master-\($0)", address: ports.next())
+                Member(id: $0, name: "master-\($0)", address: ports.next())
             },
             chunkServers: (1...count.servers).map {
-                Member(name: "chunkserver-\($0)", address: ports.next(disks ?? 1))
+                Member(id: $0, name: "chunkserver-\($0)", address: ports.next(disks ?? 1))
             },
             mount: mount.map { MountRecord(path: $0, options: mountOptions) })
         unlink(folder.keyPath)
@@ -190,7 +190,12 @@ struct Sizing {
                     .usage, "the cell has \(what) \(has), which `up` can't change to \(given)")
             }
         }
-        try same(masters, old.masters.count, "--masters")
+        if let masters, masters != old.masters.count {
+            throw CommandFailure(
+                .usage,
+                "the cell has \(old.masters.count) masters; martlet master add and remove change "
+                    + "that")
+        }
         try same(goal, old.goal, "--goal")
         try same(disks, old.disks, "--disks")
         try same(segmentSize, old.segmentSize, "--segment-size")
@@ -204,7 +209,9 @@ struct Sizing {
             var ports = try FreePorts(count: (wanted - has) * old.disks)
             for number in (has + 1)...wanted {
                 new.chunkServers.append(
-                    Member(name: "chunkserver-\(number)", address: ports.next(old.disks)))
+                    Member(
+                        id: number, name: "chunkserver-\(number)",
+                        address: ports.next(old.disks)))
             }
         }
         if let mount { new.mount = MountRecord(path: mount, options: mountOptions) }
@@ -214,7 +221,7 @@ struct Sizing {
 }
 
 /// Loopback ports in a row that nobody listens on, below the range of outgoing connections.
-private struct FreePorts {
+struct FreePorts {
     private var ports: [Int] = []
 
     init(count: Int) throws(CommandFailure) {

@@ -30,8 +30,13 @@ import Testing
             #expect(rename(disk + "/segments", disk + "/gone") == 0)
             let pid = try cell.pid("chunkserver-1")
             let start = Cell.startTime(pid)
-            try writeFile(cell.folder + "/more", noise(96 << 20, seed: 52))
-            try cell.martlet("put", cell.folder + "/more", "/more")
+            try writeFile(cell.folder + "/more", noise(32 << 20, seed: 52))
+            // Placement decides what goes there and when: until its segments are full.
+            var files = 0
+            while try state("chunkserver-1/2", cell).contains(" up "), files < 12 {
+                try cell.martlet("put", cell.folder + "/more", "/more-\(files)")
+                files += 1
+            }
             try eventually("health names the disk") {
                 let outcome = try cell.attempt(["health", "--json"])
                 return outcome.status == 1 && outcome.output.contains("DISK_FAILED")
@@ -40,10 +45,10 @@ import Testing
             #expect(Cell.startTime(pid) == start, "the process goes on")
             #expect(try state("chunkserver-1/1", cell).contains(" up "))
             #expect(try !state("chunkserver-1/2", cell).contains(" up "))
-            for name in ["first", "more"] {
+            for (put, name) in [("first", "first")] + (0..<files).map({ ("more", "more-\($0)") }) {
                 try cell.martlet("get", "/" + name, "\(cell.folder)/got-\(name)")
-                let (put, got) = ("\(cell.folder)/\(name)", "\(cell.folder)/got-\(name)")
-                #expect(firstDifference(put, got) == nil)
+                let got = "\(cell.folder)/got-\(name)"
+                #expect(firstDifference("\(cell.folder)/\(put)", got) == nil)
             }
 
             // Put right, it is there again with the next start.

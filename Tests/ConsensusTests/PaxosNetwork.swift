@@ -22,6 +22,22 @@ struct Faults {
     var partitions = 0
 }
 
+extension PaxosNode {
+    /// One of the first masters of a cell, before their disks are known.
+    init(
+        id: MasterID, members: [MasterID], base: PaxosBase = .none, records: [PaxosRecord],
+        hasRot: Bool, seed: UInt64, now: Instant
+    ) {
+        self.init(
+            id: id, disk: .none, members: Membership(founders: members.map { founder($0) }),
+            base: base, records: records, hasRot: hasRot, seed: seed, now: now)
+    }
+}
+
+func founder(_ id: MasterID) -> MasterMember {
+    MasterMember(id: id, address: PeerAddress(network: "m\(id)", socket: "", machine: ""))
+}
+
 struct PaxosNetwork {
     struct Member {
         var node: PaxosNode?
@@ -199,7 +215,7 @@ struct PaxosNetwork {
                 throw Violation(description: "stale read: \(slot) < \(before)")
             }
         case .proposalFailed: failedProposals += 1
-        case .stoppedLeading, .readFailed: break
+        case .stoppedLeading, .readFailed, .ordered: break
         case .diverged(let slot): throw Violation(description: "diverged at \(slot)")
         }
     }

@@ -89,6 +89,28 @@ func damagedSnapshot(offset: Int) throws {
     }
 }
 
+@Test("The log is kept from the older snapshot on: a start from either loses nothing (M16)")
+func olderSnapshot() throws {
+    var starts: [Slot] = []
+    var slots: [Slot] = []
+    for file in [DiskFile.checkpoint(0), .checkpoint(1)] {
+        // Alone, so that no other master can help out.
+        let group = MasterGroup(masters: 1, segmentSize: 64 << 10, snapshotEntries: 60)
+        let session = try #require(group.openSession(1))
+        fill(group, session, 1...400)
+        slots = try #require(group.cores[0]).snapshots.map(\.slot)
+        group.crash(0)
+        group.damage(file, of: 0, at: 100)
+        group.start(0)
+        #expect(group.run(until: { $0.leader != nil }))
+        let core = try #require(group.cores[0])
+        #expect(!core.isDamaged && group.status()?.files == 400)
+        starts.append(core.paxos?.start ?? .none)
+        fill(group, session, 401...410)
+    }
+    #expect(slots.count == 2 && starts.sorted() == slots.sorted())
+}
+
 @Test("A master without a sound snapshot does not vote with what is left of its log")
 func lostSnapshots() throws {
     let group = MasterGroup(masters: 3, segmentSize: 64 << 10, snapshotEntries: 20)

@@ -323,7 +323,7 @@ final class DataClient: SimClient {
         _ reply: MetadataReply, _ request: MetadataRequest, _ index: Int, from place: Int
     ) {
         switch reply {
-        case .notLeader(let hint):
+        case .notLeader(let hint, _):
             let next = hint.map { Int($0.rawValue) - 1 } ?? place + 1
             leader = (next + masters - 1) % masters
             return sendLater(index)

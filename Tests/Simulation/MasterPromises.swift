@@ -52,11 +52,11 @@ struct MasterPromises {
         var reader = ByteReader(head)
         guard let kind = try? reader.read(UInt8.self) else { return false }
         switch kind {
-        case 2, 14:
+        case 16, 17:
             guard let ballot = Self.ballot(&reader) else { return false }
             promised = max(promised, ballot)
             return true
-        case 10:
+        case 18:
             guard let ballot = Self.ballot(&reader), let slot = try? reader.read(Slot.self) else {
                 return false
             }

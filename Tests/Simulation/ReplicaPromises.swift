@@ -76,7 +76,7 @@ struct ReplicaPromises {
     private(set) var names: [ReplicaName] = []
     private var writes: [WriteName: RecordNumber] = [:]
     /// Which write has a number.
-    private var holders: [SetNumber: (epoch: Epoch, name: WriteName)] = [:]
+    private var holders: [SetNumber: (epoch: Epoch, name: WriteName?)] = [:]
     private var primaries: [EpochName: DiskID] = [:]
     private var given: [SetID: Epoch] = [:]
     private var configurations: [EpochName: SetConfiguration] = [:]
@@ -148,17 +148,24 @@ struct ReplicaPromises {
     }
 
     private mutating func note(_ record: Record) -> (check: String, detail: String)? {
-        guard record.session != .none, case .write = record.body else { return nil }
-        let name = WriteName(
-            set: record.set, session: record.session, sequence: record.sequence)
+        // It stands for one that later records replaced, and takes nobody's number.
+        if case .nothing = record.body { return nil }
+        var name: WriteName?
+        if record.session != .none, case .write = record.body {
+            name = WriteName(
+                set: record.set, session: record.session, sequence: record.sequence)
+        }
         let place = SetNumber(set: record.set, number: record.number)
         if let old = holders[place] {
             // A deposed primary goes on until it hears of it; nobody takes its records.
             if record.epoch < old.epoch { return nil }
             // A later epoch's record took the number of one that never was committed.
-            if old.name != name, writes[old.name] == record.number { writes[old.name] = nil }
+            if let lost = old.name, lost != name, writes[lost] == record.number {
+                writes[lost] = nil
+            }
         }
         holders[place] = (record.epoch, name)
+        guard let name else { return nil }
         defer { writes[name] = record.number }
         guard let known = writes[name], known != record.number,
             known <= committed[record.set] ?? .none

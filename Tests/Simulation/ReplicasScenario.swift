@@ -106,15 +106,19 @@ final class ReplicasScenario: Scenario, WorldObserver {
         var repairDelay: Interval
         var trashTime: Interval
         var scrub: ScrubConfiguration
+        var cleaner: CleanerConfiguration
 
         init(random: inout SeededRandom) {
-            segment = [256 << 10, 512 << 10, 2 << 20][random.below(3)]
+            segment = [64 << 10, 256 << 10, 2 << 20][random.below(3)]
             checkpoint = [64 << 10, 256 << 10, 1 << 30][random.below(3)]
             drift = [0, 0, 1_000, 10_000][random.below(4)]
             repairDelay = .milliseconds([100, 1_000, 60_000][random.below(3)])
             trashTime = .milliseconds([0, 500, 5_000][random.below(3)])
             let period = Interval.milliseconds([400, 3_000, 86_400_000][random.below(3)])
             scrub = ScrubConfiguration(period: period, bytesPerSecond: 50 << 20)
+            cleaner = CleanerConfiguration(
+                startPercent: [Limits.cleaningPercent, 100, 100][random.below(3)],
+                foldRuns: [1, 2, 8][random.below(3)], foldRecords: [3, 64][random.below(2)])
         }
     }
 
@@ -151,7 +155,8 @@ final class ReplicasScenario: Scenario, WorldObserver {
             cell: cell, server: id, disk: disk, name: "cs\(number)", rack: "",
             address: PeerAddress(network: "c\(number)", socket: "", machine: "host\(number)"),
             masters: (1...masters).map { MasterID(rawValue: UInt16($0)) },
-            segmentSize: sizes.segment, checkpointInterval: sizes.checkpoint, scrub: sizes.scrub)
+            segmentSize: sizes.segment, checkpointInterval: sizes.checkpoint, scrub: sizes.scrub,
+            cleaner: sizes.cleaner)
         let node = SimNode(
             place: place, name: "server-\(number)", peer: .server(id), capacity: 256 << 20,
             drift: sizes.drift, random: &random
@@ -183,20 +188,17 @@ final class ReplicasScenario: Scenario, WorldObserver {
         checkScrub()
         if mayLoseMembers { loseMembers() }
         guard world.failure == nil else { return }
-        let left = world.nodes.filter { !lost.contains($0.place) }
-        for node in left { world.crash(node, power: true) }
-        for node in left { world.start(node) }
+        for node in living { world.crash(node, power: true) }
+        for node in living { world.start(node) }
         settle("after the power cut")
         readEverything("after the power cut")
         checkMembers()
         if history.acknowledged > 20 { reached.insert("many-writes") }
     }
 
-    /// All members of a set but one are lost for good while clients write: the last one goes on,
-    /// and other disks are filled from it (C2, C19).
+    /// All members of a set but one are lost for good while clients write (C2, C19).
     private func loseMembers() {
-        // Until nothing that chaos planned is left.
-        world.run(until: world.now + .seconds(4))
+        world.run(until: world.now + .seconds(4))  // Nothing that chaos planned is left then.
         guard world.failure == nil, let set = history.chunks.first?.set,
             let victims = latest[set]?.members.dropLast(), !victims.isEmpty,
             Set(history.chunks.map(\.set)).allSatisfy({
@@ -211,7 +213,6 @@ final class ReplicasScenario: Scenario, WorldObserver {
             world.crash(node, power: true)
         }
         world.run(until: world.now + .milliseconds(Int64(random.below(4_000))))
-        let living = world.nodes.filter { !lost.contains($0.place) }
         if random.chance(1, of: 2) {
             let node = living[random.below(living.count)]
             world.crash(node, power: random.chance(1, of: 2))
@@ -226,8 +227,9 @@ final class ReplicasScenario: Scenario, WorldObserver {
         readEverything("after the loss")
     }
 
+    private var living: [SimNode] { world.nodes.filter { !lost.contains($0.place) } }
     /// So many members a set can have.
-    private var wanted: Int { min(goal, world.nodes.count - masters - lost.count) }
+    private var wanted: Int { min(goal, living.count - masters) }
 
     /// What was acknowledged was on enough disks.
     private func checkMembers() {
@@ -380,7 +382,11 @@ final class ReplicasScenario: Scenario, WorldObserver {
         case .report:
             guard let report = try? ServerReport(frame) else { return }
             promises.tell(report)
-            for disk in report.disks { note(disk.scrub, of: report.server) }
+            for disk in report.disks {
+                note(disk.scrub, of: report.server)
+                if disk.cleaning.segments > 0 { reached.insert("segment-cleaned") }
+                if disk.cleaning.folded > 0 { reached.insert("block-folded") }
+            }
             for set in report.sets {
                 let before = reports[ReplicaName(set: set.set, disk: set.disk)]
                 if before?.prepared ?? .none > set.prepared, set.prepared == .none {

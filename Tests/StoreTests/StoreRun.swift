@@ -17,8 +17,12 @@ struct StoreRun {
     var damaged: [RecordNumber] = []
     private var lastToken: UInt64 = 0
 
-    static func configuration(interval: Int = 40 << 10) -> StoreConfiguration {
-        StoreConfiguration(log: LogRun.configuration(), checkpointInterval: interval)
+    static func configuration(
+        interval: Int = 40 << 10, cleaning percent: Int = Limits.cleaningPercent
+    ) -> StoreConfiguration {
+        StoreConfiguration(
+            log: LogRun.configuration(), checkpointInterval: interval,
+            cleaner: CleanerConfiguration(startPercent: percent))
     }
 
     init(_ disk: TestDisk, _ configuration: StoreConfiguration = configuration()) {
@@ -148,6 +152,16 @@ struct SetModel {
             }
         }
         return chunks
+    }
+
+    /// Whether the last record has an effect that the index must tell of; without one it is gone
+    /// with its segment.
+    func leavesMore(_ record: Record) -> Bool {
+        switch record.body {
+        case .write(let extent): content(through: record.number.rawValue)[extent.chunk] != nil
+        case .trim, .drop: true
+        case .nothing: false
+        }
     }
 
     /// The next record, of random kind.

@@ -12,6 +12,8 @@ struct TestDisk {
     private var unsynced: [DiskFile: [(offset: Int, bytes: [UInt8])]] = [:]
     private var durable: [DiskFile: [UInt8]] = [:]
     var capacity: UInt64 = 64 << 20
+    /// Every write is durable at once: quick, and not to be crashed.
+    var isSafe = false
     /// The operation with this number fails, counted from 1.
     var failsAt = 0
     private var performed = 0
@@ -30,15 +32,23 @@ struct TestDisk {
         switch effect {
         case .create(_, let file, let size):
             files[file] = Array(repeating: 0, count: size)
-            durable[file] = files[file]
+            if !isSafe { durable[file] = files[file] }
         case .write(_, let file, let offset, let pieces, let isDurable):
-            write(file, offset, Array(pieces.joined()))
-            if isDurable { sync(file) }
-        case .sync(_, let file): sync(file)
+            if isSafe {
+                var place = offset
+                for piece in pieces {
+                    Self.put(piece, at: place, in: &files[file, default: []])
+                    place += piece.count
+                }
+            } else {
+                write(file, offset, Array(pieces.joined()))
+                if isDurable { sync(file) }
+            }
+        case .sync(_, let file): if !isSafe { sync(file) }
         case .read(_, let file, let offset, let length):
             bytesRead += length
-            let bytes = files[file] ?? []
-            return .bytes(Array(bytes.dropFirst(offset).prefix(length)))
+            guard let bytes = files[file], offset < bytes.count else { return .bytes([]) }
+            return .bytes(Array(bytes[offset..<min(bytes.count, offset + length)]))
         case .remove(_, let file):
             files[file] = nil
             durable[file] = nil
@@ -47,7 +57,9 @@ struct TestDisk {
         return .done
     }
 
-    private static func put(_ bytes: [UInt8], at offset: Int, in file: inout [UInt8]) {
+    private static func put(
+        _ bytes: some Collection<UInt8>, at offset: Int, in file: inout [UInt8]
+    ) {
         let end = offset + bytes.count
         if file.count < end { file += Array(repeating: 0, count: end - file.count) }
         file.replaceSubrange(offset..<end, with: bytes)
