@@ -203,6 +203,9 @@ struct Election: Hashable {
         random = SeededRandom(seed: 0)
         (jitter, isHappy) = (.zero, false)
         (unhappySince, nextBeat, lastTick, forgiveUntil) = (.zero, .zero, .zero, .zero)
+        for index in neighbours.indices {
+            (neighbours[index].told, neighbours[index].toldDisk) = (.none, .none)
+        }
     }
 
     /// When the next tick has something to do. A master without neighbours has nothing.

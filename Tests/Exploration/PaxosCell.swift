@@ -18,7 +18,8 @@ struct PaxosCell: Hashable {
         _ id: MasterID, _ scope: PaxosScope, _ records: [PaxosRecord]
     ) -> PaxosNode {
         var node = PaxosNode(
-            id: id, members: scope.masters, records: records, hasRot: false, seed: 0, now: .zero)
+            id: id, disk: scope.disk(of: id), members: scope.membership, records: records,
+            hasRot: false, seed: 0, now: .zero)
         node.forgetTimes()
         return node
     }
@@ -39,6 +40,9 @@ struct PaxosCell: Hashable {
     }
     mutating func lead(wall: Timestamp, _ scope: PaxosScope) -> Result {
         take(node.lead(wall: wall), scope)
+    }
+    mutating func promoteLearner(_ scope: PaxosScope) -> Result {
+        take(node.promoteLearner(), scope)
     }
     /// Everything becomes durable.
     mutating func sync(_ scope: PaxosScope) -> Result {
@@ -67,10 +71,11 @@ struct PaxosCell: Hashable {
                 result.sent.append(PaxosLetter(from: node.id, to: to, message: message))
             case .readReady(_, let slot): result.ready.append(slot)
             case .diverged(let slot): result.fault = "\(node.id) finds two logs at \(slot)"
-            case .chosen, .becameLeader, .stoppedLeading, .readFailed, .proposalFailed: break
+            case .chosen, .becameLeader, .stoppedLeading, .readFailed, .proposalFailed, .ordered:
+                break
             }
         }
-        if scope.syncsAtOnce, !pending.isEmpty {
+        if !scope.hasSlowDisks, !pending.isEmpty {
             let after = sync(scope)
             result.sent += after.sent
             result.ready += after.ready

@@ -7,6 +7,7 @@
 //  lead        a master tries to lead, at any time
 //  propose     a client's change reaches a leader; read: a question does
 //  sync        what a master wrote becomes durable
+//  promote     a leader proposes that the fourth master has the third one's vote (M17)
 //  restart     a process ends, with any part of what was on its way to the disk, and begins again
 //
 // What must hold, at every state:
@@ -15,7 +16,7 @@
 //  2. What a master told of its promises and its log is there after a restart (S2).
 //  3. A read is answered from no slot below one that was delivered anywhere when it came (M10).
 //
-// Not here: snapshots, membership, damage, heartbeats; the simulator has these. A step of a master
+// Not here: snapshots, damage, heartbeats; the simulator has these. A step of a master
 // depends on its cell and the event alone: it is taken once and remembered.
 
 import Base
@@ -33,18 +34,36 @@ package struct PaxosScope: Sendable {
     package var restarts = 1
     /// Messages that arrive and may arrive again.
     package var duplicates = 0
-    /// Every record is durable at once; otherwise that is an action of its own, and a restart
-    /// loses any end of what was not durable.
-    package var syncsAtOnce = true
+    /// That a record becomes durable is an action of its own, and a restart loses any end of what
+    /// was not durable; otherwise every record is at once.
+    package var hasSlowDisks = false
     /// It begins later: the first master leads, everybody has its log, and nothing is on its way.
     /// Counts as one leadership.
     package var beginsLed = false
-    /// How many masters.
-    package var members = 3
+    /// A fourth master is a learner, and may take the third one's place.
+    package var replaces = false
 
     /// The defaults.
     package init() {}
-    var masters: [MasterID] { (1...members).map { MasterID(rawValue: UInt16($0)) } }
+    var masters: [MasterID] { (1...(replaces ? 4 : 3)).map { MasterID(rawValue: $0) } }
+    func disk(of id: MasterID) -> DiskID { DiskID(rawValue: UInt64(id.rawValue)) }
+    /// Of the first configuration.
+    var membership: Membership {
+        func address(_ id: MasterID) -> PeerAddress {
+            PeerAddress(network: "\(id)", socket: "", machine: "")
+        }
+        let founders = masters.prefix(3).map {
+            MasterMember(id: $0, address: address($0), disk: disk(of: $0))
+        }
+        let first = Membership(founders: founders)
+        guard replaces, let last = masters.last,
+            var next = try? first.adding(last, at: address(last), replacing: masters[2])
+        else { return first }
+        next.learn(disk(of: last), of: last)
+        return next
+    }
+    /// Whose votes count in a configuration, by their places.
+    func voters(_ configuration: UInt32) -> [Int] { configuration == 1 ? [0, 1, 2] : [0, 1, 3] }
 }
 
 /// See the head of this file.
@@ -64,6 +83,7 @@ package struct PaxosModel: Explorable {
         var restarts = 0
         var duplicates = 0
         var reads = 0
+        var promotions = 0
         var votes: [Votes] = []
         var chosen: [EntryHash] = []
         /// The highest slot that was delivered anywhere when the read came.
@@ -87,7 +107,7 @@ package struct PaxosModel: Explorable {
         case lead(UInt64)
         case propose(UInt8)
         case restart(kept: Int)
-        case read, sync
+        case read, sync, promote
     }
     private struct Reaction {
         var cell: UInt32
@@ -105,6 +125,7 @@ package struct PaxosModel: Explorable {
         /// Of the log, by slot.
         var hashes: [EntryHash]
         var mayLead: Bool
+        var isLeading: Bool
         var isServing: Bool
         var unsynced: Int
 
@@ -116,7 +137,8 @@ package struct PaxosModel: Explorable {
             durable = Int(node.durable.rawValue)
             delivered = Int(node.delivered.rawValue)
             hashes = (0..<end).map { node.hash(at: Slot(rawValue: UInt64($0 + 1))) }
-            mayLead = !node.isLeadingOrTrying && !node.hasRot
+            mayLead = node.isCandidate
+            isLeading = node.isLeadingOrTrying
             isServing = node.isServing
             unsynced = cell.unsynced
         }
@@ -232,6 +254,9 @@ package struct PaxosModel: Explorable {
                 $0.floor = $0.delivered
             }
         }
+        if facts.isServing, scope.replaces, outside.promotions == 0 {
+            attempt(.promote, &self) { $0.promotions = 1 }
+        }
         if facts.unsynced > 0 { attempt(.sync, &self) }
         guard outside.restarts < scope.restarts else { return }
         for kept in 0...facts.unsynced {
@@ -252,7 +277,7 @@ package struct PaxosModel: Explorable {
             after.letters.removeAll { isReplaced($0, by: letter) }
             after.letters.append(letter)
         }
-        if scope.syncsAtOnce {
+        if !scope.hasSlowDisks {
             let receiver = facts[Int(reaction.cell)]
             after.letters.removeAll {
                 isSettled($0, at: member, receiver)
@@ -287,6 +312,7 @@ package struct PaxosModel: Explorable {
         case .propose(let value): result = next.step(.propose(tag, [value]), scope)
         case .read: result = next.step(.readIndex(tag), scope)
         case .sync: result = next.sync(scope)
+        case .promote: result = next.promoteLearner(scope)
         case .restart(let kept): next.restart(kept: kept, scope)
         }
         let sent = result.sent.map { keep($0) }
@@ -304,16 +330,16 @@ package struct PaxosModel: Explorable {
         return switch letter.message {
         case .refuse(let ballot): ballot <= receiver.promised
         case .promise(let ballot, _), .fetched(let ballot, _), .syncProgress(let ballot, _, _),
-            .probeAnswer(let ballot, _):
+            .probeAnswer(let ballot, _, _):
             isOver(ballot, receiver)
         case .accepted(let vote): isOver(vote.ballot, receiver)
-        case .prepare, .fetch, .probe, .sync, .accept: false
+        case .prepare, .fetch, .probe, .sync, .accept, .lead, .removed: false
         case .heartbeat: true
         }
     }
     /// Answers in a ballot of the receiver's, which it does not lead any more.
     private func isOver(_ ballot: Ballot, _ receiver: Facts) -> Bool {
-        ballot < receiver.promised || ballot == receiver.promised && receiver.mayLead
+        ballot < receiver.promised || ballot == receiver.promised && !receiver.isLeading
     }
 
     /// Whether the first letter says less of the same than the second: who gets it late could have
@@ -360,7 +386,7 @@ package struct PaxosModel: Explorable {
             outside.votes.insert(
                 Votes(
                     ballot: facts.accepted,
-                    through: Array(repeating: 0, count: scope.members)), at: place)
+                    through: Array(repeating: 0, count: scope.masters.count)), at: place)
         }
         for slot in 0..<facts.durable {
             if slot == outside.votes[place].hashes.count {
@@ -371,8 +397,9 @@ package struct PaxosModel: Explorable {
         }
         let through = outside.votes[place].through
         outside.votes[place].through[member] = max(through[member], facts.durable)
-        let votes = outside.votes[place].through.sorted(by: >)
-        for slot in 0..<votes[scope.members / 2] {
+        let voters = scope.voters(facts.accepted.configuration)
+        let votes = voters.map { outside.votes[place].through[$0] }.sorted(by: >)
+        for slot in 0..<votes[1] {
             let hash = outside.votes[place].hashes[slot]
             if slot == outside.chosen.count {
                 outside.chosen.append(hash)

@@ -197,7 +197,16 @@ private func explore(
             $0.proposals = 1
             $0.restarts = 1
             $0.duplicates = 1
-            $0.syncsAtOnce = false
+            $0.hasSlowDisks = true
+        }
+    }
+
+    @Test("Another master takes over while the fourth gets the vote of the third (M17)")
+    func replacement() {
+        explore("a replacement", atLeast: 300_000, limit: 300_000) {
+            $0.beginsLed = true
+            $0.proposals = 0
+            $0.replaces = true
         }
     }
 

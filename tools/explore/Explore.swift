@@ -1,8 +1,8 @@
 // explore: explores a replica set, or the masters' Paxos, in a scope of choice, and prints what it
 // found.
 //
-//   explore masters [--leaderships N] [--proposals N] [--reads N] [--restarts N] [--members N]
-//           [--duplicates N] [--slow-disks] [--led] [--limit STATES]
+//   explore masters [--leaderships N] [--proposals N] [--reads N] [--restarts N]
+//           [--duplicates N] [--slow-disks] [--led] [--replaces] [--limit STATES]
 //   explore [--changes N] [--writes N] [--retries N] [--restarts N] [--silences N]
 //           [--min-members N] [--members N] [--slow-disks] [--leases] [--alone]
 //           [--limit STATES]
@@ -44,12 +44,15 @@ private func parse(_ words: [String]) -> (scope: Scope, limit: Int)? {
 
 /// The same of the masters.
 private func parseMasters(_ words: ArraySlice<String>) -> (scope: PaxosScope, limit: Int)? {
+    let flags: [String: WritableKeyPath<PaxosScope, Bool>] = [
+        "--slow-disks": \.hasSlowDisks, "--led": \.beginsLed, "--replaces": \.replaces,
+    ]
     var scope = PaxosScope()
     var limit = Int.max
     var rest = words
     while let word = rest.popFirst() {
-        if word == "--slow-disks" || word == "--led" {
-            if word == "--led" { scope.beginsLed = true } else { scope.syncsAtOnce = false }
+        if let flag = flags[word] {
+            scope[keyPath: flag] = true
             continue
         }
         guard let value = rest.popFirst().flatMap({ Int($0) }), value >= 0 else { return nil }
@@ -59,7 +62,6 @@ private func parseMasters(_ words: ArraySlice<String>) -> (scope: PaxosScope, li
         case "--reads": scope.reads = value
         case "--restarts": scope.restarts = value
         case "--duplicates": scope.duplicates = value
-        case "--members" where (1...5).contains(value): scope.members = value
         case "--limit": limit = value
         default: return nil
         }
