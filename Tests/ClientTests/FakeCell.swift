@@ -36,8 +36,10 @@ struct Faults {
     var read: (@Sendable (Int, ReadRequest) -> ChunkStatus?)?
     /// Never answers a read.
     var ignoresRead: (@Sendable (Int) -> Bool)?
-    /// Servers that the masters believe to be down.
-    var down: Set<Int> = []
+    /// Whether the masters believe a server to be down.
+    var isDown: (@Sendable (Int) -> Bool)?
+    /// The epoch of every set, in place of the state's.
+    var epoch: (@Sendable () -> Epoch)?
     /// Servers whose stored bytes are all damaged.
     var damaged: Set<Int> = []
     /// Blocks in one reply.
@@ -159,9 +161,10 @@ final class FakeCell: Sendable {
         state.withLock { change(&$0.faults) }
     }
     func view(_ set: SetID, _ state: FakeState) -> SetView {
-        var view = views(state.epochs[set] ?? Epoch(rawValue: 1), set)
+        let epoch = state.faults.epoch?() ?? state.epochs[set] ?? Epoch(rawValue: 1)
+        var view = views(epoch, set)
         for index in view.locations.indices {
-            view.locations[index].isUp = !state.faults.down.contains(index)
+            view.locations[index].isUp = state.faults.isDown?(index) != true
         }
         return view
     }

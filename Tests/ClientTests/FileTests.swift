@@ -248,22 +248,18 @@ private func content(_ count: Int, _ random: inout SeededRandom) -> [UInt8] {
         let primary = cell.state.withLock { state in
             Int(cell.view(set, state).configuration.primary.rawValue) - 1
         }
-        cell.setFaults { faults in
-            faults.losesWriteReply = { $0.context.epoch == Epoch(rawValue: 1) }
-        }
-        Task {
-            try await Task.sleep(for: .milliseconds(1_500))
-            cell.setFaults { $0.down = [primary] }
-            try await Task.sleep(for: .milliseconds(1_500))
-            cell.state.withLock { $0.epochs[set] = Epoch(rawValue: 2) }
-        }
         let clock = ContinuousClock()
         let start = clock.now
+        cell.setFaults { faults in
+            faults.losesWriteReply = { $0.context.epoch == Epoch(rawValue: 1) }
+            faults.isDown = { $0 == primary && clock.now - start > .milliseconds(1_500) }
+            faults.epoch = { Epoch(rawValue: clock.now - start > .seconds(3) ? 2 : 1) }
+        }
         try client.write(file, [2], at: 0)
         try client.flush(file)
-        // Three seconds without a primary; a second try at the old one would take two more.
-        #expect(clock.now - start > .milliseconds(2_900))
-        #expect(clock.now - start < .milliseconds(3_900))
+        // Three seconds without a primary; a second try at the old one would take four.
+        #expect(clock.now - start > .seconds(3))
+        #expect(clock.now - start < .milliseconds(5_500))
         #expect(try client.read(file, at: 0, count: 1) == [2])
         client.close()
     }
