@@ -95,9 +95,10 @@ let package = Package(
             path: "Tests/Exploration"),
         tests("ExplorationTests", "Base", "Exploration"),
         program("explore", "Base", "Exploration", path: "tools/explore"),
+        program("workload", "Base", path: "tools/workload"),
         program(
             "bench", "Base", "Namespace", "Client", "Wire",
-            path: "tools/bench", scripts: ["compare-target"]),
+            path: "tools/bench", scripts: ["compare-target", "failover"]),
         tests("ReplicationTests", "Base", "Replication"),
         tests("NamespaceTests", "Base", "Namespace"),
         tests("PlacementTests", "Base", "Placement"),

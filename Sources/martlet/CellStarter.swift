@@ -11,9 +11,15 @@ struct CellStarter {
     let description: CellDescription
     /// When to give up.
     let end: Instant
+    /// More options of the masters.
+    let masterOptions: [String]
     private var started: [Daemon] = []
 
-    init(folder: CellFolder, description: CellDescription, end: Instant) {
+    init(
+        folder: CellFolder, description: CellDescription, end: Instant,
+        masterOptions: [String] = []
+    ) {
+        self.masterOptions = masterOptions
         self.folder = folder
         self.description = description
         self.end = end
@@ -40,7 +46,7 @@ struct CellStarter {
         try start(
             member,
             ["master", "serve", "--id", "\(member.id)", "--peers", peers] + common(member)
-                + (member.hasJoined ? ["--join"] : [])
+                + (member.hasJoined ? ["--join"] : []) + masterOptions
                 + ["--goal", "\(description.goal)", "--owner", "\(geteuid()):\(getegid())"])
     }
     /// All masters, as servers are told.

@@ -33,6 +33,9 @@ struct MasterServe: ParsableCommand {
     var owner = "0:0"
     @Option(help: "Hours until what a disk kept of sets that it left by a failure is emptied.")
     var trashHours = 24
+    @Option(
+        help: ArgumentHelp("Seconds without a member before it is replaced.", visibility: .hidden))
+    var repairDelay = Limits.repairDelay.nanoseconds / 1_000_000_000
     @OptionGroup var server: ServeOptions
 
     func validate() throws {
@@ -41,6 +44,9 @@ struct MasterServe: ParsableCommand {
         }
         if !(0...8_760).contains(trashHours) {
             throw ValidationError("--trash-hours is a number of hours, 0 to 8760")
+        }
+        if !(0...86_400).contains(repairDelay) {
+            throw ValidationError("--repair-delay is a number of seconds, 0 to 86400")
         }
     }
 
@@ -64,7 +70,7 @@ struct MasterServe: ParsableCommand {
             cell: cell, id: id, masters: masters, isJoining: join, goal: goal,
             disk: DiskID(rawValue: random.next()), seed: random.next(),
             segmentSize: server.segmentBytes, rootUser: owner[0], rootGroup: owner[1],
-            trashTime: .seconds(Int64(trashHours) * 3_600))
+            repairDelay: .seconds(repairDelay), trashTime: .seconds(Int64(trashHours) * 3_600))
         do throws(NodeError) {
             let running = try MasterServer.start(
                 configuration, master, logger: logger, halted: halt(logger))

@@ -40,6 +40,10 @@ struct Up: ParsableCommand {
     var segmentSize: String?
     @Option(help: "Bytes that each disk may use, for a new cell (all that is free).")
     var capacity: String?
+    @Option(help: ArgumentHelp("As of `master serve`, of those it starts.", visibility: .hidden))
+    var repairDelay: Int64?
+    @Option(help: ArgumentHelp("As of `master serve`, of those it starts.", visibility: .hidden))
+    var trashHours: Int?
     @Option(help: "Give up after so many seconds.")
     var deadline: Double = 60
     @Flag(help: "Print what runs as JSON.")
@@ -64,7 +68,8 @@ struct Up: ParsableCommand {
             ? try given.grow(try folder.description(), in: folder) : try given.make(in: folder)
         var starter = CellStarter(
             folder: folder, description: description,
-            end: Clock.now + Interval(nanoseconds: Int64(deadline * 1e9)))
+            end: Clock.now + Interval(nanoseconds: Int64(deadline * 1e9)),
+            masterOptions: masterOptions)
         do throws(CommandFailure) {
             try starter.startServers()
             try starter.waitUntilServing()
@@ -74,6 +79,11 @@ struct Up: ParsableCommand {
             throw error
         }
         try report(folder, description)
+    }
+
+    private var masterOptions: [String] {
+        (repairDelay.map { ["--repair-delay", "\($0)"] } ?? [])
+            + (trashHours.map { ["--trash-hours", "\($0)"] } ?? [])
     }
 
     private func segmentSizeBytes() throws(CommandFailure) -> Int? {

@@ -93,6 +93,15 @@ private func explore(
         }
     }
 
+    @Test("The last survivor of a set goes on alone: it commits, and acknowledges nothing (C5)")
+    func survivor() {
+        explore("a survivor", atLeast: 200_000) {
+            $0.changes = 1
+            $0.writes = 2
+            $0.minMembers = 2
+        }
+    }
+
     @Test("A disk that left comes back, and late messages reach it (C9)")
     func learner() {
         explore("a learner", atLeast: 200_000) {

@@ -70,7 +70,8 @@ private func expectNoFailure(
             "replicas", from: 200_000, count: 400,
             probes: [
                 "write-acknowledged", "second-epoch", "restarted", "disk-broke", "scrub-passed",
-                "scrub-found", "scrub-repaired", "copies-compared",
+                "scrub-found", "scrub-repaired", "copies-compared", "members-lost",
+                "went-on-alone",
             ])
     }
 
