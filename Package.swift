@@ -28,11 +28,10 @@ func module(_ name: String, _ dependencies: Target.Dependency..., path: String? 
 }
 
 func program(
-    _ name: String, _ dependencies: Target.Dependency..., path: String, without: [String] = []
+    _ name: String, _ dependencies: Target.Dependency..., path: String, scripts: [String] = []
 ) -> Target {
     .executableTarget(
-        name: name, dependencies: dependencies, path: path, exclude: without,
-        swiftSettings: strict)
+        name: name, dependencies: dependencies, path: path, exclude: scripts, swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: Target.Dependency...) -> Target {
@@ -92,12 +91,14 @@ let package = Package(
         tests("SimulationTests", "Base", "Store", "Node", "Wire", "Simulation"),
         program("simulate", "Base", "Simulation", path: "tools/simulate"),
         module(
-            "Exploration", "Base", "Namespace", "Replication", path: "Tests/Exploration"),
+            "Exploration", "Base", "Consensus", "Namespace", "Replication",
+            path: "Tests/Exploration"),
         tests("ExplorationTests", "Base", "Exploration"),
         program("explore", "Base", "Exploration", path: "tools/explore"),
+        program("workload", "Base", path: "tools/workload"),
         program(
-            "bench", "Base", "Store", "Storage", log, path: "tools/bench",
-            without: ["compare-target"]),
+            "bench", "Base", "Namespace", "Store", "Storage", "Client", "Wire", log,
+            path: "tools/bench", scripts: ["compare-target", "failover"]),
         tests("ReplicationTests", "Base", "Replication"),
         tests("NamespaceTests", "Base", "Namespace"),
         tests("PlacementTests", "Base", "Placement"),

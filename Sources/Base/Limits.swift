@@ -165,6 +165,12 @@ package enum Limits {
     package static let snapshotRetry = Interval.milliseconds(500)
     /// Waiting reads of a leader (S10).
     package static let waitingReads = 16_384
+    /// Masters of a cell, a learner included.
+    package static let masters = 15
+    /// A learner becomes a voter when it lacks no more slots than this (M17).
+    package static let learnerLag: UInt64 = 1_000
+    /// A leader whose own disk takes longer for a flush hands over (S11).
+    package static let sickFlush = Interval.milliseconds(500)
     /// Heartbeats between masters (M8).
     package static let masterHeartbeat = Interval.milliseconds(100)
     /// Silence after which a master may take over, plus jitter.

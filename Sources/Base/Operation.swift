@@ -178,6 +178,23 @@ package struct Refusal: Error, Hashable, Sendable, CustomStringConvertible {
         /// The subject is the set of a move that makes no sense.
         case badMove = 7
         case emptyPlan = 8
+        /// The subject is a master that joins.
+        case changeOpen = 9
+        /// The subject is the highest id that a master ever had.
+        case usedMaster = 10
+        case unknownMaster = 11
+        /// The subject is the master that has the address.
+        case usedAddress = 12
+        /// The subject is how many masters there may be.
+        case tooManyMasters = 13
+        /// The subject is how many voters there must be.
+        case tooFewMasters = 14
+        /// The subject is a master that is down or too far behind.
+        case masterBehind = 15
+        /// The subject is how many masters are up and in step.
+        case noMajority = 16
+        /// The subject leads already.
+        case leadsAlready = 17
     }
     package var cause: Cause
     package var subject: UInt64
@@ -204,6 +221,31 @@ package struct Refusal: Error, Hashable, Sendable, CustomStringConvertible {
         case .unknownPlan: "there is no open plan \(subject)"
         case .badMove: "the move of set \(subject) goes from or to a disk that it can't"
         case .emptyPlan: "the plan has no moves"
+        default: aboutMasters
+        }
+    }
+    private var aboutMasters: String {
+        switch cause {
+        case .changeOpen where subject == 0:
+            "another change of the masters is under way: try again"
+        case .changeOpen:
+            "master \(subject) is still joining: wait until it has a vote, or take it back "
+                + "(martlet master remove \(subject))"
+        case .usedMaster:
+            "a new master needs an id that none ever had: above \(subject)"
+        case .unknownMaster: "there is no master \(subject) (martlet master list)"
+        case .usedAddress: "master \(subject) has that address"
+        case .tooManyMasters: "a cell has at most \(subject) masters"
+        case .tooFewMasters:
+            "fewer than \(subject) masters would be left: add one first, or replace it"
+        case .masterBehind:
+            "master \(subject) is down, has no vote, or lacks too much of the log: wait, or take "
+                + "another"
+        case .noMajority:
+            "only \(subject) of the masters that would be left are up and in step, and that is "
+                + "no majority of them: start the others first"
+        case .leadsAlready: "master \(subject) leads already"
+        default: preconditionFailure("described elsewhere")
         }
     }
     package func encode(into writer: inout ByteWriter) {

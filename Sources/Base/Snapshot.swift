@@ -69,16 +69,20 @@ package struct SnapshotPlan: Hashable, Sendable {
     package var slot: Slot
     /// The hash of the log up to the slot.
     package var entry: ShortHash
+    /// What whoever wrote it says of the state beside the blocks, at most `headBound` bytes.
+    package var head: [UInt8]
     package var blocks: [Block]
 
     /// Blocks of the largest plan: it fits in one block itself.
     package static let blockBound = 50_000
-    private static let version: UInt16 = 1
+    private static let version: UInt16 = 2
+    private static let headBound = 8 << 10
 
     /// All fields at once.
-    package init(slot: Slot, entry: ShortHash, blocks: [Block] = []) {
+    package init(slot: Slot, entry: ShortHash, head: [UInt8] = [], blocks: [Block] = []) {
         self.slot = slot
         self.entry = entry
+        self.head = head
         self.blocks = blocks
     }
     /// The coded plan.
@@ -87,6 +91,7 @@ package struct SnapshotPlan: Hashable, Sendable {
         writer.write(Self.version)
         writer.write(slot)
         entry.encode(into: &writer)
+        writer.writeBytes(head)
         writer.writeList(blocks) {
             $0.write($1.length)
             $1.hash.encode(into: &$0)
@@ -103,6 +108,7 @@ package struct SnapshotPlan: Hashable, Sendable {
         guard version == Self.version else { throw .version("snapshot", found: UInt64(version)) }
         slot = try reader.read()
         entry = try ShortHash(from: &reader)
+        head = Array(try reader.readBytes(bound: Self.headBound))
         blocks = try reader.readList(bound: Self.blockBound) { (reader) throws(DecodeError) in
             Block(length: try reader.read(), hash: try ShortHash(from: &reader))
         }

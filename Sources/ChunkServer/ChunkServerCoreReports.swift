@@ -15,7 +15,9 @@ import Wire
 
 /// The way to the leading master.
 struct LeaderContact: Sendable {
-    private let masters: [MasterID]
+    private var masters: [MasterID]
+    /// Who they are by the last word of one of them; number 0: as this server was told.
+    private var membership = Membership.none
     private(set) var target: MasterID
     /// When the next report goes out.
     var nextReport = Instant.zero
@@ -107,6 +109,16 @@ struct LeaderContact: Sendable {
         guard master != target, masters.contains(master) else { return }
         turn(to: master)
         nextReport = now
+    }
+
+    /// A master says who the masters are; false if that is no news. Those that this server was
+    /// told of are tried as well: the word may be that of a master that fell behind.
+    mutating func learn(_ masters: Membership) -> Bool {
+        guard masters.number >= membership.number, masters != membership else { return false }
+        membership = masters
+        let known = masters.voters.map(\.id)
+        self.masters = known + self.masters.filter { !known.contains($0) }.prefix(Limits.masters)
+        return true
     }
 
     private mutating func turn(to hint: MasterID?) {
@@ -210,6 +222,11 @@ extension ChunkServerCore {
     mutating func takeOrders(_ frame: Frame, from master: MasterID) {
         guard let orders = try? ServerOrders(frame) else {
             return alarm("master \(master) sent orders that cannot be read")
+        }
+        if leader.learn(orders.masters) {
+            for master in orders.masters.members {
+                effects.append(.address(.master(master.id), master.address))
+            }
         }
         guard orders.isLeader else {
             return leader.refuse(master, hint: orders.leader, now: now)

@@ -290,7 +290,7 @@ extension ChunkServerCore {
         let index = places[next.set] ?? addSet(next.set)
         for location in view.locations where location.disk != disk {
             sets[index].learn(location.disk, at: location.server)
-            effects.append(.address(location.server, location.address))
+            effects.append(.address(.server(location.server), location.address))
         }
         if isAnswer, let reported = sets[index].reported, next.epoch < reported.epoch {
             // The masters lost state: nothing is changed or deleted, an operator must look (C10).
@@ -306,7 +306,7 @@ extension ChunkServerCore {
         guard let index = places[fill.set] else { return }
         let learner = fill.learner
         sets[index].learn(learner.disk, at: learner.server)
-        effects.append(.address(learner.server, learner.address))
+        effects.append(.address(.server(learner.server), learner.address))
         step(index, .fill(fill.epoch, learner: learner.disk))
     }
 

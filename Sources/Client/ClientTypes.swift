@@ -7,11 +7,12 @@ package import Wire
 
 /// One master of a cell and how to reach it.
 package struct MasterTarget: Hashable, Sendable {
-    package var id: MasterID
+    /// Nil: whoever answers there.
+    package var id: MasterID?
     package var address: PeerAddress
 
     /// Both fields at once.
-    package init(id: MasterID, address: PeerAddress) {
+    package init(id: MasterID?, address: PeerAddress) {
         self.id = id
         self.address = address
     }

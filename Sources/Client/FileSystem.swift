@@ -72,6 +72,8 @@ package final class FileSystem: Sendable {
     /// Keeps the session alive. Unlinked files that the leader takes for open here, twice in a
     /// row, and that are not: the leader may free them (K13).
     private func renew(_ suspects: inout [InodeID]) {
+        // A master that does not answer now is asked again the next time.
+        try? metadata.refresh(Patience(Limits.requestTimeout))
         guard let session = metadata.liveSession else { return }
         do throws(FileError) {
             let orphans = try metadata.renew(session, Patience(Limits.sessionRenewal))

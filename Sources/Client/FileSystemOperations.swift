@@ -42,6 +42,19 @@ extension FileSystem {
         return operations
     }
 
+    /// Orders a change of the masters (M17); how it ends, `status` tells. A refusal says why;
+    /// nothing changed then. Repeated where no answer came: the second try of an order that was
+    /// taken may be refused.
+    package func order(
+        _ order: MasterOrder, _ cancellation: Cancellation? = nil
+    ) throws(FileError) -> Refusal? {
+        switch try metadata.query(.order(order), patience(cancellation)) {
+        case .done: return nil
+        case .refused(let refusal): return refusal
+        default: throw .io
+        }
+    }
+
     /// Changes the cell, exactly once (M12). A refusal says why; nothing changed then.
     package func operate(
         _ operation: Operation, _ cancellation: Cancellation? = nil

@@ -27,9 +27,8 @@ final class ClientSession: Sendable {
 /// The client's side of the masters.
 final class MetadataClient: Sendable {
     private struct State {
-        var connections: [MasterID: PeerConnection] = [:]
-        /// Index of the master believed to lead.
-        var candidate = 0
+        var masters: MasterDirectory
+        var connections: [MasterTarget: PeerConnection] = [:]
         /// Somebody connects to a master.
         var isConnecting = false
         var lastError: TransportError?
@@ -45,13 +44,12 @@ final class MetadataClient: Sendable {
 
     private static let reachTry = Interval.seconds(1)
 
-    private let masters: [MasterTarget]
     private let label: String
     private let dialer: Dialer
-    private let state = Monitor(State())
+    private let state: Monitor<State>
 
     init(masters: [MasterTarget], label: String, dialer: Dialer) {
-        self.masters = masters
+        state = Monitor(State(masters: MasterDirectory(masters)))
         self.label = label
         self.dialer = dialer
     }
@@ -105,7 +103,7 @@ final class MetadataClient: Sendable {
 
     /// Sends a question whose answer does not matter, soon, if a leader is connected.
     func post(_ query: MetadataQuery, session: ClientSession) {
-        let connection = state.withLock { $0.connections[masters[$0.candidate].id] }
+        let connection = state.withLock { $0.connections[$0.masters.candidate] }
         let request = MetadataRequest(session: session.id, query: query)
         connection?.start(request.frame(), timeout: Limits.requestTimeout, isUrgent: false) { _ in }
     }
@@ -167,6 +165,12 @@ final class MetadataClient: Sendable {
         return inodes
     }
 
+    /// Asks who the masters are, so that they are found when those known so far are gone (M17).
+    func refresh(_ patience: Patience) throws(FileError) {
+        guard case .masters(let view) = try query(.masters, patience) else { return }
+        state.update { $0.masters.learn(view.membership) }
+    }
+
     /// Ends every connection.
     func close() {
         for connection in state.withLock({ Array($0.connections.values) }) { connection.close() }
@@ -201,8 +205,8 @@ extension MetadataClient {
                 continue
             }
             switch reply {
-            case .notLeader(let leader):
-                follow(leader, from: master)
+            case .notLeader(let leader, let membership):
+                follow(leader, membership, from: master)
                 try patience.pause(leader == nil ? Self.electionPause : Limits.retryFirst)
             case .retry, .failed(.busy): try pause(&retry, patience)
             case .failed(let error): throw error
@@ -229,51 +233,51 @@ extension MetadataClient {
     /// A connection to the master believed to lead.
     private func connect(
         _ patience: Patience, _ retry: inout RetryPolicy
-    ) throws(FileError) -> (MasterID, PeerConnection) {
+    ) throws(FileError) -> (MasterTarget, PeerConnection) {
         while true {
             let (master, open) = try state.wait(patience) {
                 state -> (MasterTarget, PeerConnection?)? in
-                let master = masters[state.candidate]
-                if let connection = state.connections[master.id] {
+                let master = state.masters.candidate
+                if let connection = state.connections[master] {
                     if connection.isOpen { return (master, connection) }
-                    state.connections[master.id] = nil
+                    state.connections[master] = nil
                 }
                 if state.isConnecting { return nil }
                 state.isConnecting = true
                 return (master, nil)
             }
-            if let open { return (master.id, open) }
+            if let open { return (master, open) }
             defer { state.update { $0.isConnecting = false } }
             do throws(TransportError) {
                 let connection = try dialer.connect(
                     to: master.address,
-                    expects: { $0.role == .master && $0.node == UInt64(master.id.rawValue) },
+                    expects: { master.isMeant(by: $0) },
                     isCancelled: { patience.isCancelled })
-                state.update { $0.connections[master.id] = connection }
-                return (master.id, connection)
+                state.update { $0.connections[master] = connection }
+                return (master, connection)
             } catch {
                 if error == .cancelled { throw .interrupted }
-                fail(master.id, error)
+                fail(master, error)
             }
             try pause(&retry, patience, atMost: Self.searchPause)
         }
     }
 
     /// A master did not answer: the next one may lead.
-    private func fail(_ master: MasterID, _ error: TransportError) {
+    private func fail(_ master: MasterTarget, _ error: TransportError) {
         state.update { state in
             state.lastError = error
-            if masters[state.candidate].id == master {
-                state.candidate = (state.candidate + 1) % masters.count
-            }
+            if state.masters.candidate == master { state.masters.turn(to: nil) }
         }
     }
-    /// A master does not lead; it may know who does.
-    private func follow(_ leader: MasterID?, from master: MasterID) {
+    /// A master does not lead; it may know who does, and who the masters are.
+    private func follow(
+        _ leader: MasterID?, _ membership: Membership, from master: MasterTarget
+    ) {
         state.update { state in
-            guard masters[state.candidate].id == master else { return }
-            let known = leader.flatMap { id in masters.firstIndex { $0.id == id } }
-            state.candidate = known ?? (state.candidate + 1) % masters.count
+            let isAsked = state.masters.candidate == master
+            state.masters.learn(membership)
+            if isAsked { state.masters.turn(to: leader) }
         }
     }
 }

@@ -7,7 +7,8 @@
 //  flying    outdated, no space, fenced, invalid   gone, its extents are answered so
 //  flying    not primary, stale epoch, unknown     waiting, for the set's new place
 //  flying    not serving, busy, no answer          waiting, longer each time, for ever (hard mount)
-//  waiting   its time came                         flying, with the same numbers (C15)
+//  waiting   its time came                         flying, with the same numbers (C15); not while
+//                                                  its primary is down and another is to come
 //
 // Invariants:
 //  1. A request keeps its sequence numbers over every try.
@@ -42,8 +43,14 @@ final class WriteLanes: Sendable {
         let sequence: RequestNumber
         let bytes: Int
         var retry = RetryPolicy(deadline: nil)
-        /// How long the next try may take.
-        var timeout = Limits.requestTimeout
+        /// Tries that have failed.
+        var failures = 0
+        /// How long the next try may take. The second no longer than the first: its set may be
+        /// about to move.
+        var timeout: Interval {
+            let doublings = Int64(min(max(failures, 1) - 1, 4))
+            return min(Limits.requestTimeout * (1 << doublings), WriteLanes.longestTry)
+        }
         /// The set has moved, or its primary is gone.
         var needsRoute = false
     }
@@ -139,6 +146,10 @@ final class WriteLanes: Sendable {
         guard let view = routes.view(of: request.key.set),
             let primary = SetRoutes.primary(of: view)
         else { return wait(request, needsRoute: true) }
+        // Who waits here for an answer hears late of the member that takes its place.
+        guard primary.isUp || !view.locations.contains(where: \.isUp) else {
+            return wait(request, needsRoute: true, hasFailed: false)
+        }
         let first = request.jobs[0]
         let oldest = state.withLock { $0.lanes[request.key]?.window.first ?? request.sequence }
         let message = WriteRequest(
@@ -191,10 +202,10 @@ final class WriteLanes: Sendable {
         for job in request.jobs { job.node.answer(job.block, outcome) }
     }
 
-    private func wait(_ request: Request, needsRoute: Bool) {
+    private func wait(_ request: Request, needsRoute: Bool, hasFailed: Bool = true) {
         var request = request
         request.needsRoute = needsRoute
-        request.timeout = min(request.timeout * 2, Self.longestTry)
+        if hasFailed { request.failures += 1 }
         let now = BootClock.now()
         let pause = request.retry.next(now: now) ?? Limits.retryLast
         state.update { state in

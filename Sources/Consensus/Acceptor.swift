@@ -19,6 +19,8 @@
 //  3. A sync changes log and `accepted` when its last page is there, and counts when its syncEnd
 //     is durable (M3); within one ballot the log never shrinks (M20).
 //  4. Chosen entries never change.
+//  5. What it knows of the start of configurations only rises, and is durable before a promise
+//     that came with it. With the stop entry in its log it obeys no earlier configuration (M17).
 
 import Base
 
@@ -43,6 +45,7 @@ struct Acceptor: Hashable {
     }
 
     let id: MasterID
+    let disk: DiskID
     /// False when its disk has lost records: it neither promises nor accepts.
     private(set) var isTrusted: Bool
     private(set) var promised = Ballot.none
@@ -57,6 +60,8 @@ struct Acceptor: Hashable {
     private(set) var chosen = Slot.none
     /// Up to here the host has heard of them.
     private(set) var delivered = Slot.none
+    /// The last configuration that is known to have begun.
+    private(set) var started: ConfigurationStart
     private var staging: Staging?
     private var pending: [Pending] = []
     private var lastTicket = PaxosTicket(rawValue: 0)
@@ -68,15 +73,22 @@ struct Acceptor: Hashable {
     var state: PromiseState {
         PromiseState(
             accepted: accepted, start: log.start, end: log.end, chosen: chosen,
-            isTrusted: isTrusted)
+            isTrusted: isTrusted, disk: disk)
     }
 
     // MARK: Recovery
 
-    /// Replays what the disk has behind `base`. Records that do not fit together count as damage.
-    init(id: MasterID, base: PaxosBase, records: [PaxosRecord], hasRot: Bool) {
+    /// Replays what the disk has behind `base`, in which a configuration was in force. Records that do not fit together count as damage.
+    init(
+        id: MasterID, disk: DiskID, configuration: UInt32, base: PaxosBase,
+        records: [PaxosRecord], hasRot: Bool
+    ) {
         self.id = id
+        self.disk = disk
         isTrusted = !hasRot
+        started =
+            base.started.number < configuration
+            ? ConfigurationStart(first: configuration) : base.started
         promised = base.promised
         accepted = base.accepted
         log = PaxosLog(start: base.slot, hash: base.hash)
@@ -92,6 +104,11 @@ struct Acceptor: Hashable {
         durable = log.end
         chosen = min(hint, log.end)
         delivered = base.slot
+        if hasStart {
+            chosen = max(chosen, started.slot)
+            promised = max(promised, floor)
+            promiseDurable = promised
+        }
         hinted = chosen
     }
 
@@ -119,6 +136,7 @@ struct Acceptor: Hashable {
             }
             install(ballot)
         case .chosen(let slot): hint = max(hint, slot)
+        case .started(let start): if start.number > started.number { started = start }
         case .installed(let slot, let hash):
             // Unless the snapshot is there, what this master told since is lost.
             guard log.has(slot, hash) else { return false }
@@ -154,7 +172,9 @@ struct Acceptor: Hashable {
 
     /// What a start from a snapshot of this slot goes on with.
     func base(at slot: Slot) -> PaxosBase {
-        PaxosBase(slot: slot, hash: log.hash(at: slot), promised: promised, accepted: accepted)
+        PaxosBase(
+            slot: slot, hash: log.hash(at: slot), promised: promised, accepted: accepted,
+            started: started)
     }
 
     /// Writes again what is above the slot: records up to here are not needed any more by a
@@ -199,6 +219,9 @@ struct Acceptor: Hashable {
 
     /// Drops delivered entries up to the slot from memory, some at a time.
     mutating func forget(through slot: Slot) { log.forget(through: min(slot, delivered)) }
+
+    /// Its disk has lost what it told: it does not vote any more.
+    mutating func distrust() { isTrusted = false }
 
     // MARK: Promises
 
@@ -363,7 +386,7 @@ struct Acceptor: Hashable {
 
     private func answer(to: MasterID, hasGap: Bool, _ effects: inout [PaxosEffect]) {
         let state = Acceptance(
-            ballot: accepted, durable: durable, end: log.end, hasGap: hasGap)
+            ballot: accepted, durable: durable, end: log.end, hasGap: hasGap, disk: disk)
         effects.append(.send(to, .accepted(state)))
     }
 
@@ -371,6 +394,27 @@ struct Acceptor: Hashable {
 
     /// The leader of `accepted` says, or its followers' votes show, that slots are chosen.
     mutating func learn(_ slot: Slot) { chosen = max(chosen, min(slot, log.end)) }
+
+    /// A configuration has begun, by the word of others or by the log here (M17).
+    mutating func note(_ start: ConfigurationStart, _ effects: inout [PaxosEffect]) {
+        guard isTrusted, start.number > started.number else { return }
+        started = start
+        persist(.started(start), &effects)
+    }
+    private var hasStart: Bool {
+        started.slot > .none && log.has(started.slot, EntryHash(started.hash))
+    }
+    /// Below every ballot of the last configuration.
+    private var floor: Ballot {
+        Ballot(configuration: started.number, round: 0, node: MasterID(rawValue: 0))
+    }
+    /// Where the stop entry that began the last configuration is in the log, it is chosen, and so
+    /// is all before it; leaders who may not know that are not obeyed any more.
+    mutating func learnStart(_ effects: inout [PaxosEffect]) {
+        guard isTrusted, promised < floor || chosen < started.slot, hasStart else { return }
+        chosen = max(chosen, started.slot)
+        if promised < floor { promise(floor, to: nil, &effects) }
+    }
 
     /// The next chosen entry that the host has not heard of (each exactly once, in order).
     mutating func deliver() -> PaxosEntry? {

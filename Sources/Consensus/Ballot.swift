@@ -5,7 +5,7 @@ package import Base
 
 /// (configuration, round, node), in this order.
 package struct Ballot: Hashable, Comparable, Sendable, CustomStringConvertible {
-    /// Number of the member list; 1 until membership can change (M17).
+    /// Number of the configuration whose voters decide in it (M17).
     package let configuration: UInt32
     /// Raised by whoever wants to lead.
     package let round: UInt64

@@ -8,6 +8,7 @@
 // Invariants:
 //  1. Time decides only when a master tries; safety is the ballots' (S1).
 //  2. One that can't hear, or is not heard, raises no ballot.
+//  3. Only voters of the configuration count, by their disk (M17, M18); others are just heard.
 
 import Base
 
@@ -22,6 +23,18 @@ struct Election: Hashable {
         /// arrived here.
         var twoWay: Instant?
         var last: Heartbeat?
+        /// It has a vote if its disk is this one; `.none`: any.
+        var isVoter: Bool
+        var disk: DiskID
+        /// The highest ballot that it said it had promised, and on which disk.
+        var told = Ballot.none
+        var toldDisk = DiskID.none
+
+        /// Its vote counts, as far as is known.
+        var counts: Bool {
+            guard isVoter, let last, last.isTrusted else { return false }
+            return disk == .none || last.disk == disk
+        }
     }
 
     let id: MasterID
@@ -37,9 +50,9 @@ struct Election: Hashable {
     /// Until then a stall of this very process is forgiven: what was sent to it still comes.
     private var forgiveUntil: Instant
 
-    init(id: MasterID, peers: [MasterID], round: UInt64, seed: UInt64, now: Instant) {
+    init(id: MasterID, round: UInt64, seed: UInt64, now: Instant) {
         self.id = id
-        neighbours = peers.map { Neighbour(id: $0) }
+        neighbours = []
         highestRound = round
         random = SeededRandom(seed: seed &+ UInt64(id.rawValue))
         jitter = .zero
@@ -47,14 +60,32 @@ struct Election: Hashable {
         nextBeat = now
         lastTick = now
         forgiveUntil = now
+    }
+
+    /// These masters are in force; what is known of those who stay is kept.
+    mutating func follow(_ membership: Membership) {
+        neighbours = membership.members.filter { $0.id != id }.map { member in
+            var neighbour =
+                neighbours.first { $0.id == member.id }
+                ?? Neighbour(id: member.id, isVoter: false, disk: .none)
+            neighbour.isVoter = member.isVoter
+            neighbour.disk = member.disk
+            return neighbour
+        }
+        othersForQuorum = membership.quorum - 1
         drawJitter()
+    }
+    /// A master of a configuration that this one does not know: it is heard, without a vote.
+    mutating func admit(_ guide: MasterID) {
+        guard neighbours.count < Limits.masters * 2 else { return }
+        neighbours.append(Neighbour(id: guide, isVoter: false, disk: .none))
     }
 
     private mutating func drawJitter() {
         jitter = neighbours.isEmpty ? .zero : .milliseconds(Int64(20 + random.below(180)))
     }
-    /// How many neighbours make a majority with this master.
-    var othersForQuorum: Int { (neighbours.count + 1) / 2 }
+    /// How many neighbours make a quorum with this master, if it has a vote.
+    private(set) var othersForQuorum = 0
 
     /// Notes a ballot that was seen anywhere.
     mutating func note(_ ballot: Ballot) { highestRound = max(highestRound, ballot.round) }
@@ -72,10 +103,23 @@ struct Election: Hashable {
     /// Whether a quorum of voters was heard in both directions within `silence`.
     func hasQuorum(within silence: Interval, now: Instant) -> Bool {
         let others = neighbours.filter { neighbour in
-            neighbour.last?.isTrusted ?? false
-                && neighbour.twoWay.map { now - $0 < silence } ?? false
+            neighbour.counts && neighbour.twoWay.map { now - $0 < silence } ?? false
         }
         return others.count >= othersForQuorum
+    }
+
+    /// A master promised, or accepted in, a ballot.
+    mutating func told(_ ballot: Ballot, on disk: DiskID, by id: MasterID) {
+        guard let index = neighbours.firstIndex(where: { $0.id == id }) else { return }
+        let isSame = neighbours[index].toldDisk == disk
+        neighbours[index].told = isSame ? max(neighbours[index].told, ballot) : ballot
+        neighbours[index].toldDisk = disk
+    }
+
+    /// Whether a master was heard in both directions of late.
+    func isReached(_ id: MasterID, now: Instant) -> Bool {
+        let neighbour = neighbours.first { $0.id == id }
+        return neighbour?.twoWay.map { now - $0 < Limits.quorumLoss } ?? false
     }
 
     /// The neighbour that leads in the highest ballot, not below `promised`, if one is happy.
@@ -94,10 +138,11 @@ struct Election: Hashable {
         var takesOver = false
     }
 
-    /// Judges health; `isLeading` while this master leads or tries to.
-    mutating func tick(_ state: PromiseState, promised: Ballot, isLeading: Bool, now: Instant)
-        -> Verdict
-    {
+    /// Judges health; `isLeading` while this master leads or tries to, `mayLead` if it has a vote
+    /// and is well.
+    mutating func tick(
+        _ state: PromiseState, promised: Ballot, isLeading: Bool, mayLead: Bool, now: Instant
+    ) -> Verdict {
         if now - lastTick > Limits.masterHeartbeat * 2 { forgiveUntil = now + Limits.takeOver }
         lastTick = now
         let was = isHappy
@@ -111,7 +156,7 @@ struct Election: Hashable {
             drawJitter()
         }
         var verdict = Verdict()
-        verdict.takesOver = !isLeading && mayTakeOver(state, now: now)
+        verdict.takesOver = !isLeading && mayLead && mayTakeOver(state, now: now)
         verdict.beats = now >= nextBeat || was != isHappy || verdict.takesOver
         if verdict.beats { nextBeat = now + Limits.masterHeartbeat }
         return verdict
@@ -122,7 +167,7 @@ struct Election: Hashable {
             return false
         }
         var wait = jitter
-        for neighbour in neighbours {
+        for neighbour in neighbours where neighbour.isVoter {
             guard let heard = neighbour.heard, now - heard < Limits.takeOver,
                 let last = neighbour.last
             else { continue }
@@ -152,6 +197,16 @@ struct Election: Hashable {
     mutating func startedLeading(now: Instant) {
         isHappy = true
         nextBeat = now
+    }
+
+    /// See `PaxosNode.forgetTimes`.
+    mutating func forgetTimes() {
+        random = SeededRandom(seed: 0)
+        (jitter, isHappy) = (.zero, false)
+        (unhappySince, nextBeat, lastTick, forgiveUntil) = (.zero, .zero, .zero, .zero)
+        for index in neighbours.indices {
+            (neighbours[index].told, neighbours[index].toldDisk) = (.none, .none)
+        }
     }
 
     /// When the next tick has something to do. A master without neighbours has nothing.

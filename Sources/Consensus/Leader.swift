@@ -7,12 +7,15 @@
 //   leading    the log is adopted in this ballot      syncs followers, proposes (M2-M7)
 //
 // A follower is unknown until it promised, then syncing until its log is this leader's in this
-// ballot, then streaming.
+// ballot, then streaming. Learners are followers without a vote. LeaderMembership.swift has what
+// concerns configurations.
 //
 // Invariants:
 //  1. Only durable acceptances in this very ballot are votes (M5).
 //  2. One sync is on its way to a follower, with a sequence of its own (M20).
 //  3. What is on its way is bounded: undecided entries, bytes per follower (M19, S10).
+//  4. Nothing is appended behind a stop entry (M17). It counts as chosen when majorities of both
+//     configurations have it: then whoever leads in the next one finds it among them.
 
 import Base
 
@@ -24,6 +27,8 @@ struct Follower: Hashable {
         case streaming
     }
     let id: MasterID
+    /// Of its last acceptance.
+    var disk = DiskID.none
     var promise: PromiseState?
     var state = State.unknown
     /// The next slot to send.
@@ -58,13 +63,15 @@ struct Leader: Hashable {
     private static let followerPatience = Limits.masterHeartbeat * 2
 
     let ballot: Ballot
+    /// Whose votes count.
+    var membership: Membership
     var phase = Phase.promising
     /// When the phase last came forward.
     var since: Instant
     var followers: [Follower]
     /// The ballot in which the adopted log was accepted before, and its end then.
     private var source = PromiseState(
-        accepted: .none, start: .none, end: .none, chosen: .none, isTrusted: true)
+        accepted: .none, start: .none, end: .none, chosen: .none, isTrusted: true, disk: .none)
     /// It lacks what the best log has no more (M16): another must lead.
     private(set) var isTooFarBehind = false
     /// Where the Begin is.
@@ -74,11 +81,20 @@ struct Leader: Hashable {
     var proposals: [Proposal] = []
     private(set) var undecidedBytes = 0
     private var syncSequence: UInt64 = 0
+    /// At the end of the log.
+    private var stopEntry: StopEntry?
+    /// Where masters were proposed last.
+    private(set) var membersSlot = Slot.none
+    /// Who is asked to take over, and since when.
+    var handover: Handover?
 
-    init(ballot: Ballot, peers: [MasterID], now: Instant) {
+    init(ballot: Ballot, membership: Membership, now: Instant) {
         self.ballot = ballot
+        self.membership = membership
         since = now
-        followers = peers.map { Follower(id: $0, lastProgress: now) }
+        followers = membership.members.filter { $0.id != ballot.node }.map {
+            Follower(id: $0.id, lastProgress: now)
+        }
     }
 
     // MARK: Before leading
@@ -90,7 +106,7 @@ struct Leader: Hashable {
         if phase == .promising, acceptor.promiseDurable == ballot {
             phase = .preparing
             since = now
-            for follower in followers { effects.append(.send(follower.id, .prepare(ballot))) }
+            for follower in followers { ask(follower.id, acceptor, &effects) }
         }
         if phase == .preparing { choose(&acceptor, wall: wall, now: now, &effects) }
         if phase == .leading { decide(&acceptor) }
@@ -100,11 +116,13 @@ struct Leader: Hashable {
     private mutating func choose(
         _ acceptor: inout Acceptor, wall: Timestamp, now: Instant, _ effects: inout [PaxosEffect]
     ) {
-        let promises = followers.filter { $0.promise != nil }
-        guard promises.count >= (followers.count + 1) / 2 else { return }
+        let promises = followers.filter { follower in
+            follower.promise.map { membership.hasVote(follower.id, on: $0.disk) } ?? false
+        }
+        guard promises.count >= membership.quorum - 1 else { return }
         let own = acceptor.state
-        let best = promises.max { $0.promise!.rank < $1.promise!.rank }
-        guard let best, let state = best.promise, state.rank > own.rank else {
+        let best = promises.max { rank($0.promise!) < rank($1.promise!) }
+        guard let best, let state = best.promise, rank(state) > rank(own) else {
             source = own
             adopt([], keep: own.end, &acceptor, wall: wall, now: now, &effects)
             return
@@ -158,7 +176,13 @@ struct Leader: Hashable {
         acceptor.adopt(ballot, keep: keep, entries, &effects)
         phase = .leading
         since = now
-        begin = acceptor.append(.begin(wall), &effects).slot
+        if let last = acceptor.log.last, let next = last.membership,
+            next.number > ballot.configuration
+        {
+            stopEntry = StopEntry(slot: last.slot, membership: next)
+        } else {
+            begin = acceptor.append(.begin(wall), &effects).slot
+        }
         for index in followers.indices where followers[index].promise != nil {
             start(index, acceptor, now: now, &effects)
         }
@@ -251,7 +275,13 @@ struct Leader: Hashable {
             followers[index].inFlight = 0
         }
         followers[index].lastProgress = now
+        if state.disk != followers[index].disk {
+            followers[index].disk = state.disk
+            followers[index].durable = .none
+            followers[index].inFlight = 0
+        }
         if state.durable > followers[index].durable { note(state.durable, index, acceptor) }
+        if handover?.to == id { handOver(acceptor, &effects) }
         if state.durable >= followers[index].next {
             followers[index].next = state.durable.next
         } else if state.hasGap, state.end.next < followers[index].next,
@@ -325,6 +355,7 @@ struct Leader: Hashable {
 
     /// Asks again where no answer came.
     mutating func tick(_ acceptor: Acceptor, now: Instant, _ effects: inout [PaxosEffect]) {
+        handOver(acceptor, &effects)
         if case .fetching(let source, let keep, _, let entries) = phase {
             let next = (entries.last?.slot ?? keep).next
             effects.append(.send(source, .fetch(ballot, from: next)))
@@ -334,7 +365,7 @@ struct Leader: Hashable {
             switch followers[index].state {
             case .unknown where phase != .promising && isLate:
                 followers[index].lastProgress = now
-                effects.append(.send(followers[index].id, .prepare(ballot)))
+                ask(followers[index].id, acceptor, &effects)
             case .syncing where isLate:
                 followers[index].lastProgress = now
                 sendSync(index, acceptor, &effects)
@@ -351,14 +382,33 @@ struct Leader: Hashable {
 
     /// What a majority has durable in this ballot is chosen (M5).
     private func decide(_ acceptor: inout Acceptor) {
-        let votes = ([acceptor.durable] + followers.map(\.durable)).sorted(by: >)
-        acceptor.learn(votes[votes.count / 2])
+        var slot = durable(in: membership, acceptor)
+        if let stop = stopEntry, slot >= stop.slot,
+            durable(in: stop.membership, acceptor) < stop.slot
+        {
+            slot = Slot(rawValue: stop.slot.rawValue - 1)
+        }
+        acceptor.learn(slot)
     }
+
+    /// Whether proposals are taken: not behind a stop entry, nor while another is to lead.
+    var isOpen: Bool { stopEntry == nil && handover == nil }
 
     /// Whether one more entry is within the window (M19).
     func hasRoom(for size: Int) -> Bool {
-        proposals.count < Limits.undecidedEntries
+        isOpen && proposals.count < Limits.undecidedEntries
             && undecidedBytes + size <= Limits.undecidedBytes
+    }
+    /// Other masters, by an entry of the log.
+    mutating func propose(
+        _ next: Membership, _ acceptor: inout Acceptor, _ effects: inout [PaxosEffect]
+    ) {
+        let entry = acceptor.append(.members(next), &effects)
+        membersSlot = entry.slot
+        if next.number > ballot.configuration {
+            stopEntry = StopEntry(slot: entry.slot, membership: next)
+        }
+        streamAll(acceptor, &effects)
     }
     mutating func propose(
         _ tag: PaxosTag, _ body: ArraySlice<UInt8>, _ acceptor: inout Acceptor,
@@ -375,18 +425,5 @@ struct Leader: Hashable {
         undecidedBytes -= first.size
         proposals.removeFirst()
         return first.tag
-    }
-}
-
-extension PromiseState {
-    /// Logs are compared by ballot, then length (M2).
-    fileprivate var rank: LogRank { LogRank(accepted: accepted, end: end) }
-}
-
-private struct LogRank: Comparable {
-    var accepted: Ballot
-    var end: Slot
-    static func < (left: LogRank, right: LogRank) -> Bool {
-        (left.accepted, left.end) < (right.accepted, right.end)
     }
 }

@@ -48,6 +48,9 @@ package enum EntryBody: Hashable, Sendable {
     case begin(Timestamp)
     /// The host's batch.
     case commands(ArraySlice<UInt8>)
+    /// The masters from here on. With a higher number it is a stop entry (M17): nothing follows it
+    /// in the configuration in which it is chosen.
+    case members(Membership)
 
     /// Largest batch in bytes: two of them and their headers fit in one frame.
     package static let bound = Limits.paxosPage - 1
@@ -65,6 +68,11 @@ package enum EntryBody: Hashable, Sendable {
             bytes.append(2)
             bytes.append(contentsOf: batch)
             return bytes[...]
+        case .members(let membership):
+            var writer = ByteWriter(capacity: 512)
+            writer.write(3 as UInt8)
+            membership.encode(into: &writer)
+            return writer.bytes[...]
         }
     }
     init(_ bytes: ArraySlice<UInt8>) throws(DecodeError) {
@@ -72,6 +80,7 @@ package enum EntryBody: Hashable, Sendable {
         switch try reader.read(UInt8.self) {
         case 1: self = .begin(try reader.readTimestamp())
         case 2: self = .commands(try reader.take(reader.remaining))
+        case 3: self = .members(try Membership(from: &reader))
         case let other: throw .invalid(field: "entry body", value: UInt64(other))
         }
         try reader.finish()
@@ -109,8 +118,13 @@ package struct PaxosEntry: Hashable, Sendable {
         hash == EntryHash(previous: previous, slot: slot, body: body)
             && (try? EntryBody(body)) != nil
     }
+    /// The masters that it names, if it does.
+    var membership: Membership? {
+        guard body.first == 3, case .members(let membership) = content else { return nil }
+        return membership
+    }
     /// What it says; the body was checked when the entry came in.
-    var content: EntryBody {
+    package var content: EntryBody {
         guard let content = try? EntryBody(body) else { preconditionFailure("unsound entry") }
         return content
     }

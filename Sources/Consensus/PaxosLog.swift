@@ -26,6 +26,9 @@ struct PaxosLog: Hashable {
         return chunks[index / Self.chunk][index % Self.chunk]
     }
 
+    /// The last entry, if it is still there.
+    var last: PaxosEntry? { chunks.last?.last }
+
     /// The hash at a slot from `start` to `end`.
     func hash(at slot: Slot) -> EntryHash { slot == start ? startHash : self[slot].hash }
 
@@ -90,17 +93,21 @@ package struct PaxosBase: Hashable, Sendable {
     package var hash: EntryHash
     var promised: Ballot
     var accepted: Ballot
+    /// The last configuration that it knew of.
+    var started: ConfigurationStart
 
     /// Before everything.
     package static let none = PaxosBase(
-        slot: .none, hash: .none, promised: .none, accepted: .none)
+        slot: .none, hash: .none, promised: .none, accepted: .none,
+        started: ConfigurationStart(first: 0))
 
-    /// Slot, hash, both ballots.
+    /// Slot, hash, both ballots, the start.
     package func encode(into writer: inout ByteWriter) {
         writer.write(slot)
         hash.encode(into: &writer)
         promised.encode(into: &writer)
         accepted.encode(into: &writer)
+        started.encode(into: &writer)
     }
 }
 
@@ -111,5 +118,6 @@ extension PaxosBase {
         hash = try EntryHash(from: &reader)
         promised = try Ballot(from: &reader)
         accepted = try Ballot(from: &reader)
+        started = try ConfigurationStart(from: &reader)
     }
 }

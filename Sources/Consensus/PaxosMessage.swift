@@ -24,6 +24,14 @@ package struct Heartbeat: Hashable, Sendable {
     var isHappy: Bool
     /// Its log is sound: it votes.
     var isTrusted: Bool
+    /// The last configuration that it knows to have begun (M17).
+    var started: ConfigurationStart
+    /// Its disk (M18).
+    var disk: DiskID
+    /// The highest ballot of which the receiver told the sender that it had promised it, and on
+    /// which disk: if that is its disk, and knows of none so high, it is an old copy (M18).
+    var told: Ballot
+    var toldDisk: DiskID
     /// Durable there, the newest first (M15).
     var snapshots: [SnapshotMark]
 
@@ -34,6 +42,10 @@ package struct Heartbeat: Hashable, Sendable {
         accepted.encode(into: &writer)
         for slot in [start, end, durable, chosen] { writer.write(slot) }
         for flag in [isLeading, isHappy, isTrusted] { writer.write(flag) }
+        started.encode(into: &writer)
+        writer.write(disk)
+        told.encode(into: &writer)
+        writer.write(toldDisk)
         writer.writeList(snapshots) { $1.encode(into: &$0) }
     }
 }
@@ -53,6 +65,10 @@ extension Heartbeat {
         isLeading = try reader.readBool()
         isHappy = try reader.readBool()
         isTrusted = try reader.readBool()
+        started = try ConfigurationStart(from: &reader)
+        disk = try reader.read()
+        told = try Ballot(from: &reader)
+        toldDisk = try reader.read()
         snapshots = try reader.readList(bound: 2) { (reader) throws(DecodeError) in
             try SnapshotMark(from: &reader)
         }
@@ -69,6 +85,8 @@ package struct PromiseState: Hashable, Sendable {
     package var chosen: Slot
     /// False: its log is damaged and the promise does not count.
     package var isTrusted: Bool
+    /// Where it is durable (M18).
+    package var disk: DiskID
 }
 
 /// A page of a Sync (M2, M3).
@@ -105,12 +123,15 @@ package struct Acceptance: Hashable, Sendable {
     package var end: Slot
     /// It was sent entries that do not follow `end`.
     package var hasGap: Bool
+    /// Where it is durable (M18).
+    package var disk: DiskID
 }
 
 /// A message between two masters.
 package enum PaxosMessage: Hashable, Sendable {
     case heartbeat(Heartbeat)
-    case prepare(Ballot)
+    /// With what the candidate knows of configurations (M17).
+    case prepare(Ballot, ConfigurationStart)
     case promise(Ballot, PromiseState)
     /// A message in a lower ballot was refused; this is what the sender promised.
     case refuse(Ballot)
@@ -124,10 +145,14 @@ package enum PaxosMessage: Hashable, Sendable {
     case accepted(Acceptance)
     /// Do you still obey this ballot? (M10)
     case probe(Ballot, nonce: UInt64)
-    case probeAnswer(Ballot, nonce: UInt64)
+    case probeAnswer(Ballot, nonce: UInt64, disk: DiskID)
+    /// The leader of the ballot wants the receiver to take over.
+    case lead(Ballot)
+    /// The receiver is no master any more since the configuration that begins there.
+    case removed(ConfigurationStart)
 
-    /// One byte for the case, then its fields; 1 and 3 were other forms of 13 and 14. At most
-    /// `Limits.frameHead` bytes.
+    /// One byte for the case, then its fields; 1, 2, 3, 10, 12, 13 and 14 were other forms of 15
+    /// to 19. At most `Limits.frameHead` bytes.
     package func encode(into writer: inout ByteWriter) {
         func tag(_ value: UInt8, _ ballot: Ballot? = nil) {
             writer.write(value)
@@ -135,16 +160,19 @@ package enum PaxosMessage: Hashable, Sendable {
         }
         switch self {
         case .heartbeat(let heartbeat):
-            tag(13)
+            tag(15)
             heartbeat.encode(into: &writer)
-        case .prepare(let ballot): tag(2, ballot)
+        case .prepare(let ballot, let started):
+            tag(16, ballot)
+            started.encode(into: &writer)
         case .promise(let ballot, let state):
-            tag(14, ballot)
+            tag(17, ballot)
             state.accepted.encode(into: &writer)
             writer.write(state.start)
             writer.write(state.end)
             writer.write(state.chosen)
             writer.write(state.isTrusted)
+            writer.write(state.disk)
         case .refuse(let ballot): tag(4, ballot)
         case .fetch(let ballot, let slot):
             tag(5, ballot)
@@ -163,36 +191,46 @@ package enum PaxosMessage: Hashable, Sendable {
             tag(9, page.ballot)
             page.encode(into: &writer)
         case .accepted(let state):
-            tag(10, state.ballot)
+            tag(18, state.ballot)
             writer.write(state.durable)
             writer.write(state.end)
             writer.write(state.hasGap)
+            writer.write(state.disk)
         case .probe(let ballot, let nonce):
             tag(11, ballot)
             writer.write(nonce)
-        case .probeAnswer(let ballot, let nonce):
-            tag(12, ballot)
+        case .probeAnswer(let ballot, let nonce, let disk):
+            tag(19, ballot)
             writer.write(nonce)
+            writer.write(disk)
+        case .lead(let ballot): tag(20, ballot)
+        case .removed(let started):
+            tag(21)
+            started.encode(into: &writer)
         }
     }
 
     /// Reads what `encode` wrote; entries whose hash is wrong are an error.
     package init(from reader: inout ByteReader) throws(DecodeError) {
         let kind = try reader.read(UInt8.self)
-        if kind == 13 {
+        if kind == 15 {
             self = .heartbeat(try Heartbeat(from: &reader))
+            return
+        }
+        if kind == 21 {
+            self = .removed(try ConfigurationStart(from: &reader))
             return
         }
         let ballot = try Ballot(from: &reader)
         switch kind {
-        case 2: self = .prepare(ballot)
-        case 14:
+        case 16: self = .prepare(ballot, try ConfigurationStart(from: &reader))
+        case 17:
             self = .promise(
                 ballot,
                 PromiseState(
                     accepted: try Ballot(from: &reader), start: try reader.read(),
                     end: try reader.read(), chosen: try reader.read(),
-                    isTrusted: try reader.readBool()))
+                    isTrusted: try reader.readBool(), disk: try reader.read()))
         case 4: self = .refuse(ballot)
         case 5: self = .fetch(ballot, from: try reader.read())
         case 6: self = .fetched(ballot, try reader.readEntries())
@@ -201,13 +239,15 @@ package enum PaxosMessage: Hashable, Sendable {
             self = .syncProgress(
                 ballot, sequence: try reader.read(), received: try reader.read())
         case 9: self = .accept(try AcceptPage(ballot, &reader))
-        case 10:
+        case 18:
             self = .accepted(
                 Acceptance(
                     ballot: ballot, durable: try reader.read(), end: try reader.read(),
-                    hasGap: try reader.readBool()))
+                    hasGap: try reader.readBool(), disk: try reader.read()))
         case 11: self = .probe(ballot, nonce: try reader.read())
-        case 12: self = .probeAnswer(ballot, nonce: try reader.read())
+        case 19:
+            self = .probeAnswer(ballot, nonce: try reader.read(), disk: try reader.read())
+        case 20: self = .lead(ballot)
         case let other: throw .invalid(field: "paxos message", value: UInt64(other))
         }
     }

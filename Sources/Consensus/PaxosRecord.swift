@@ -23,6 +23,8 @@ package enum PaxosRecord: Hashable, Sendable {
     case chosen(Slot)
     /// The log up to the slot came as a snapshot of another master; its hash.
     case installed(Slot, EntryHash)
+    /// A configuration begins there: the entry of the slot with this hash is chosen (M17).
+    case started(ConfigurationStart)
 
     /// All but the payload; at most 100 bytes.
     package func encodeHeader(into writer: inout ByteWriter) {
@@ -48,6 +50,9 @@ package enum PaxosRecord: Hashable, Sendable {
             writer.write(6 as UInt8)
             writer.write(slot)
             hash.encode(into: &writer)
+        case .started(let start):
+            writer.write(7 as UInt8)
+            start.encode(into: &writer)
         }
     }
 
@@ -66,6 +71,7 @@ package enum PaxosRecord: Hashable, Sendable {
         case 4: self = .syncEnd(try Ballot(from: &reader), end: try reader.read())
         case 5: self = .chosen(try reader.read())
         case 6: self = .installed(try reader.read(), try EntryHash(from: &reader))
+        case 7: self = .started(try ConfigurationStart(from: &reader))
         case let other: throw .invalid(field: "paxos record", value: UInt64(other))
         }
         try reader.finish()

@@ -26,8 +26,10 @@ import Wire
 package struct MasterConfiguration: Sendable {
     package var cell: CellID
     package var id: MasterID
-    /// All masters of the cell, this one too.
+    /// The masters of a new cell, this one too, until the log names others.
     package var masters: [MasterAddress]
+    /// It is none of these: its place is in the log, or will be (M17).
+    package var isJoining: Bool
     /// Wanted copies, 1 to `Limits.members`.
     package var goal: Int
     /// The name of its disk if that is new (S8).
@@ -52,8 +54,8 @@ package struct MasterConfiguration: Sendable {
 
     /// Segments of production size and a root directory of root, unless given.
     package init(
-        cell: CellID, id: MasterID, masters: [MasterAddress], goal: Int, disk: DiskID,
-        seed: UInt64, segmentSize: Int = Limits.segment, rootMode: UInt16 = 0o755,
+        cell: CellID, id: MasterID, masters: [MasterAddress], isJoining: Bool = false, goal: Int,
+        disk: DiskID, seed: UInt64, segmentSize: Int = Limits.segment, rootMode: UInt16 = 0o755,
         rootUser: UInt32 = 0, rootGroup: UInt32 = 0,
         repairDelay: Interval = Limits.repairDelay, trashTime: Interval = Limits.trashTime,
         grayPause: Interval = Limits.grayPause,
@@ -64,6 +66,7 @@ package struct MasterConfiguration: Sendable {
         self.cell = cell
         self.id = id
         self.masters = masters
+        self.isJoining = isJoining
         self.goal = goal
         self.disk = disk
         self.segmentSize = segmentSize
@@ -91,6 +94,13 @@ package struct MasterCore: NodeCore, Sendable {
     /// The files of the disk, until they were looked at.
     var inventory: DiskInventory?
     var snapshot = SnapshotState()
+    /// As of the last entry that was applied.
+    var masters: KnownMasters
+    /// The order that the leader looks at, and who gave it.
+    var ordering: ReplyAddress?
+    /// What was said of this master's place among them.
+    var place = MasterPlace.member
+    var flush = FlushWatch()
     private var recovered: [PaxosRecord] = []
     private var hasRot = false
     /// The log's number of the record before ticket 1.
@@ -112,6 +122,7 @@ package struct MasterCore: NodeCore, Sendable {
     /// A master that was not started; the first event must be `start`.
     package init(_ configuration: MasterConfiguration) {
         self.configuration = configuration
+        masters = KnownMasters(configuration)
         log = SegmentLog(
             LogConfiguration(
                 cell: configuration.cell, owner: .master(configuration.id),
@@ -179,7 +190,9 @@ package struct MasterCore: NodeCore, Sendable {
 
     /// Time, and what waited for the end of the turn: one read probe and one batch for all.
     private mutating func endTurn() {
+        watchDisk()
         carryOut(.tick(time.wall))
+        notePlace()
         if let lead, time.now >= lead.nextRound || lead.isDirty {
             self.lead?.nextRound = time.now + Self.rounds
             makeRound()
@@ -196,6 +209,9 @@ package struct MasterCore: NodeCore, Sendable {
 
     // MARK: Doors
 
+    mutating func tell(_ peer: Peer, isAt address: PeerAddress) {
+        effects.append(.address(peer, address))
+    }
     mutating func carryOut(_ effect: DiskEffect) { effects.append(.disk(effect)) }
     mutating func send(_ peer: Peer, _ frame: Frame) { effects.append(.send(peer, frame)) }
     mutating func report(_ text: String, isAlarm: Bool = false) {
@@ -278,8 +294,10 @@ package struct MasterCore: NodeCore, Sendable {
     private mutating func startPaxos() {
         ticketBase = log.nextNumber.rawValue - 1
         paxos = PaxosNode(
-            id: configuration.id, members: configuration.masters.map(\.id), base: snapshot.base,
-            records: recovered, hasRot: hasRot, seed: random.next(), now: time.now)
+            id: configuration.id, disk: log.superblock?.disk ?? .none,
+            members: masters.membership, base: snapshot.base, records: recovered, hasRot: hasRot,
+            seed: random.next(), now: time.now)
+        tellAddresses()
         tellSnapshots()
         if paxos?.hasRot == true, !hasRot {
             report("the log contradicts itself: this master does not vote", isAlarm: true)
@@ -319,6 +337,10 @@ package struct MasterCore: NodeCore, Sendable {
             case .readReady(let tag, _): lead?.readsReady(tag)
             case .readFailed(let tag): failReads(tag)
             case .proposalFailed(let tag): failBatch(tag)
+            case .ordered(_, let refusal):
+                guard let address = ordering else { break }
+                ordering = nil
+                reply(refusal.map { .refused($0) } ?? .done, to: address)
             case .diverged(let slot): halt("the log of slot \(slot) differs between masters")
             }
         }

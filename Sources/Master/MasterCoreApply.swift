@@ -14,6 +14,9 @@ extension MasterCore {
                 round: entry.ballot.round, leader: entry.ballot.node)
             _ = namespace.apply(Command(time: wall, action: action), slot: entry.slot)
             noteApplied(entry.slot, bytes: 0, isSnapshot: false)
+        case .members(let next):
+            follow(next, at: entry)
+            noteApplied(entry.slot, bytes: 0, isSnapshot: false)
         case .commands(let bytes):
             var submitted: [Submitted] = []
             if let tag = entry.tag, lead?.batches.first?.tag == tag {

@@ -4,7 +4,8 @@
 //
 //   task     a set                                        the disk that is filled
 //   repair   has fewer members than the goal              at once one that left and is back with
-//                                                         its copy; after `repairDelay` another
+//                                                         its copy; after `repairDelay`, or if
+//                                                         nothing can be written, another
 //   drain    has a member on a server that is drained     the best place there is
 //   move     an open plan says so                         the plan's
 //   (none)   is filled all the same                       is let go, with a new epoch
@@ -121,7 +122,10 @@ extension MasterCore {
         guard let primary = replica(state.id, current.primary), primary.epoch == current.epoch,
             primary.isServing
         else { return wait(index, "its primary, disk \(current.primary), does not serve yet") }
-        if let learner = primary.learner { return follow(learner, state) }
+        // One that died before writes waited for it gives way to another.
+        if let learner = primary.learner, learner.isCounted || !isGone(learner.disk) {
+            return follow(learner, state)
+        }
         guard let task = state.task else { return }
         if let fill = state.fill {
             if isUsable(fill), !current.members.contains(fill) { return }
@@ -203,7 +207,7 @@ extension MasterCore {
             }
             if let back { return .success(back.id) }
             let left = (state.lacksSince ?? time.now) + configuration.repairDelay - time.now
-            if left > .zero {
+            if left > .zero, current.members.count >= Int(current.minMembers) {
                 let seconds = left.nanoseconds / 1_000_000_000
                 return .failure(NoChoice(text: "\(seconds) s more for the disk that left"))
             }

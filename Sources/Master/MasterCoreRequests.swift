@@ -34,10 +34,13 @@ extension MasterCore {
             report("bad request from \(peer): \(error)")
             return reply(.failed(.invalid), to: address)
         }
+        if request.body == .query(.masters) { return reply(.masters(mastersView), to: address) }
         guard lead != nil else {
-            return reply(.notLeader(paxos?.leaderHint(now: time.now)), to: address)
+            let hint = paxos?.leaderHint(now: time.now)
+            return reply(.notLeader(hint, masters.membership), to: address)
         }
         switch request.body {
+        case .query(.order(let order)): receiveOrder(order, from: address)
         case .query(let query): receiveQuery(query, request.session, address)
         case .change(let change):
             if (lead?.changes.count ?? 0) >= Self.queueBound {
@@ -151,6 +154,8 @@ extension MasterCore {
         case .status: return .status(status)
         case .map(let after): return .map(map(after: after))
         case .operations: return .operations(operations)
+        case .masters: return .masters(mastersView)
+        case .order: preconditionFailure("handled when it came")
         }
     }
     private func resolve(_ layout: Layout) -> Layout { namespace.resolve(layout, isUp: isUp) }
@@ -159,7 +164,7 @@ extension MasterCore {
 
     /// Turns queued changes and the leader's own commands into entries (M7).
     mutating func propose() {
-        while lead != nil, paxos?.isServing == true,
+        while lead != nil, paxos?.isOpen == true,
             (paxos?.undecided ?? 0) < Self.batchesInFlight, hasWork
         {
             let tag = newTag()

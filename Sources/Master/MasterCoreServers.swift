@@ -123,7 +123,7 @@ extension MasterCore {
             let hint = paxos?.leaderHint(now: time.now)
             let orders = ServerOrders(
                 isLeader: false, leader: hint, wantsAllSets: false, configurations: [],
-                drops: [], cuts: [])
+                drops: [], cuts: [], masters: masters.membership)
             return send(.server(server), orders.frame(request: frame.request))
         }
         let state = lead?.server(server)
@@ -274,7 +274,7 @@ extension MasterCore {
     private func orders(for server: ServerID) -> ServerOrders {
         var orders = ServerOrders(
             isLeader: true, leader: configuration.id, wantsAllSets: false, configurations: [],
-            drops: [], cuts: [])
+            drops: [], cuts: [], masters: masters.membership)
         let asked = lead?.server(server)?.asked
         let mayAsk = asked.map { time.now - $0 >= Limits.serverHeartbeat } ?? true
         for state in lead?.sets.states ?? [] where !state.isFrozen {

@@ -4,6 +4,8 @@
 //   a member restarted, all are up and reported since        proposes the next epoch (C1, C10)
 //   a member is down, or silent for its primary, or gray     proposes one without it (C7, C21)
 //   and slow, and enough others are up
+//   all members but one are down for `repairDelay`, and      proposes one of that member alone,
+//   there is another disk                                    and has it filled at once
 //   it lacks members                                         has one filled (MasterCoreRepair)
 //   its learner is ready                                     proposes an epoch with it (C9)
 //   its members disagree with the log upwards                leaves it alone (frozen)
@@ -12,13 +14,15 @@
 //  1. One change of a set is on its way at a time; apply checks it again (C1).
 //  2. The primary stays while it is up, sound and the same run; else the next is the member
 //     without rot with the highest (epoch, prepared).
-//  3. A set never shrinks below `minMembers`: nothing would be written to it anyway, and every
-//     copy that is away keeps its place (C2).
+//  3. A set does not shrink below `minMembers` where waiting helps: nothing would be written to
+//     it anyway, and every copy that is away keeps its place (C2). Only a last survivor goes on
+//     alone (decision 0010).
 
 import Base
 import Consensus
 import Namespace
 import Node
+import Placement
 import Wire
 
 /// A set as the leader sees it.
@@ -36,6 +40,8 @@ struct SetState: Sendable {
     var isWaiting = true
     /// It has fewer members than the goal since then.
     var lacksSince: Instant?
+    /// One member is up and too few others are there for writing, since then.
+    var aloneSince: Instant?
     /// What it needs, and the disk that its primary is to fill for it.
     var task: SetTask?
     var fill: DiskID?
@@ -141,8 +147,18 @@ extension MasterCore {
             set.isWaiting = !(isUp && isCurrent && isAdopted && isServing)
         }
         guard !state.isFrozen, !state.isChanging else { return }
+        let survivor = survivor(of: configuration)
+        let aloneSince = survivor.map { _ in state.aloneSince ?? time.now }
+        lead?.sets.update(at: index) { $0.aloneSince = aloneSince }
         if let left = membersLeft(of: configuration) {
             propose(left, for: state.record)
+        } else if let survivor, let aloneSince,
+            time.now - aloneSince >= self.configuration.repairDelay,
+            hasPlace(beside: configuration.members)
+        {
+            report(
+                "set \(state.id): only disk \(survivor) is left of its members", isAlarm: true)
+            propose([survivor], for: state.record)
         } else if isUp, !isCurrent {
             propose(configuration.members, for: state.record)
         }
@@ -158,6 +174,23 @@ extension MasterCore {
             left.count >= Int(configuration.minMembers)
         else { return nil }
         return left
+    }
+
+    /// The member that is up while all others are down, if it is too few for writing. It has
+    /// everything acknowledged, as every member has (C5).
+    private func survivor(of configuration: SetConfiguration) -> DiskID? {
+        let there = configuration.members.filter { !isGone($0) }
+        guard there.count == 1, configuration.members.count > 1, configuration.minMembers > 1,
+            let disk = namespace.disk(there[0]), isUp(disk)
+        else { return nil }
+        return disk.id
+    }
+
+    /// Whether some other disk could be filled.
+    private func hasPlace(beside members: [DiskID]) -> Bool {
+        lead?.view.disks.contains { disk in
+            !members.contains(disk.id) && lead?.view.obstacle(disk.id) == nil
+        } ?? false
     }
 
     /// It is down for so long that it leaves its sets.

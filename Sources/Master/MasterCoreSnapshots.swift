@@ -25,6 +25,7 @@ struct SnapshotState: Sendable {
     struct Making: Sendable {
         var slot: Slot
         var entry: ShortHash
+        var head: [UInt8]
         var note: [UInt8]
         var position: LogPosition
         /// The records that a start from it needs are durable with this one.
@@ -40,7 +41,7 @@ struct SnapshotState: Sendable {
     var entries: UInt64 = 0
     var bytes: UInt64 = 0
     /// The state after a `snapshot` command that was applied in this turn.
-    var due: (slot: Slot, state: Namespace)?
+    var due: (slot: Slot, state: Namespace, masters: KnownMasters)?
     var making: Making?
     var fetch: SnapshotFetch?
     /// Since when others have let go of log that this master lacks.
@@ -92,6 +93,7 @@ extension MasterCore {
     private mutating func reject() {
         snapshot.decoder = SnapshotDecoder()
         snapshot.base = .none
+        masters = KnownMasters(configuration)
         take(snapshot.files.reject(&log))
     }
 
@@ -101,6 +103,7 @@ extension MasterCore {
         do throws(DecodeError) {
             snapshot.base = try PaxosBase(from: &reader)
             try reader.finish()
+            masters = try KnownMasters(decoding: manifest.plan.head)
         } catch { reject() }
     }
 
@@ -141,7 +144,7 @@ extension MasterCore {
         guard !snapshot.files.isWriting, snapshot.fetch == nil, paxos?.hasRot == false else {
             return
         }
-        snapshot.due = (slot, namespace)
+        snapshot.due = (slot, namespace, masters)
     }
 
     /// Goes on with what is being written: at most `Limits.snapshotItems` items in a turn.
@@ -163,7 +166,8 @@ extension MasterCore {
         }
         guard making.encoder == nil, log.durable >= making.carried || !log.isWriting else { return }
         snapshot.making = nil
-        let plan = snapshot.files.plan(slot: making.slot, entry: making.entry)
+        let plan = snapshot.files.plan(
+            slot: making.slot, entry: making.entry, head: making.head)
         take(
             snapshot.files.finish(
                 plan, note: making.note, position: making.position, &log))
@@ -180,7 +184,8 @@ extension MasterCore {
         let carried = self.paxos?.carry(above: due.slot) ?? []
         carryOut(carried)
         snapshot.making = SnapshotState.Making(
-            slot: due.slot, entry: base.hash.short, note: note.bytes, position: position,
+            slot: due.slot, entry: base.hash.short, head: due.masters.bytes,
+            note: note.bytes, position: position,
             carried: LogNumber(rawValue: log.nextNumber.rawValue - 1),
             encoder: SnapshotEncoder(due.state))
         take(snapshot.files.begin(&log))
@@ -225,7 +230,7 @@ extension MasterCore {
                 peer.snapshots.first { $0.slot == own.slot && $0.root != own.root }?.root
             }
             for root in others {
-                if others.count(where: { $0 == root }) > configuration.masters.count / 2 {
+                if others.count(where: { $0 == root }) >= masters.membership.quorum {
                     return halt(
                         "the snapshot of slot \(own.slot) differs from that of most masters: the "
                             + "state of this one is wrong; its disk must not be used again")

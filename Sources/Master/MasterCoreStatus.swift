@@ -28,7 +28,8 @@ extension MasterCore {
         let counts = namespace.counts
         return CellStatus(
             cell: configuration.cell, goal: UInt8(configuration.goal),
-            round: paxos?.promised.round ?? 0, chosen: paxos?.chosen ?? .none,
+            configuration: masters.membership.number, round: paxos?.promised.round ?? 0,
+            chosen: paxos?.chosen ?? .none,
             applied: paxos?.delivered ?? .none, masters: masterStatus, servers: serverStatus,
             sets: setCounts, files: counts.files, directories: counts.directories,
             sessions: counts.sessions, fileBytes: counts.fileBytes)
@@ -36,14 +37,16 @@ extension MasterCore {
 
     private var masterStatus: [MasterStatus] {
         let peers = paxos?.peers(now: time.now) ?? []
-        return configuration.masters.map { master in
+        return masters.membership.members.map { master in
             let peer = peers.first { $0.id == master.id }
             let isSelf = master.id == configuration.id
             return MasterStatus(
                 id: master.id, address: master.address, isLeader: isSelf && lead != nil,
                 isUp: isSelf || peer?.isUp ?? false,
-                hasRot: isSelf ? isDamaged : peer?.hasRot ?? false,
+                hasRot: isSelf ? isDamaged : peer?.hasRot ?? false, isVoter: master.isVoter,
+                isStranger: isSelf ? false : peer?.isStranger ?? false,
                 durable: isSelf ? paxos?.durable ?? .none : peer?.durable ?? .none,
+                chosen: (isSelf ? paxos?.chosen : peer?.chosen) ?? .none,
                 snapshot: (isSelf ? snapshots : peer?.snapshots ?? []).first?.slot ?? .none,
                 firstKept: (isSelf ? paxos?.start : peer?.start)?.next ?? .none,
                 connections: isSelf ? connections : nil)

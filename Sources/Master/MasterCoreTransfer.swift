@@ -5,7 +5,9 @@
 //   (none)    others let go of what it lacks     fetching: asks one master after the other
 //   fetching  all blocks came, each verified     frozen, unless it leads or has caught up: obeys
 //                                                nobody until the disk has everything
-//   frozen    the log is durable                 the manifest is written
+//   frozen    the log is durable                 entries that follow the snapshot are written
+//                                                again, behind where a start from it reads
+//   frozen    these are durable                  the manifest is written
 //   frozen    the manifest is durable            (none): the snapshot is its state
 //
 // Invariants:
@@ -37,9 +39,12 @@ struct SnapshotFetch: Sendable {
     var waitsForDisk = false
     /// How often another master was tried.
     var tries = 0
-    /// The state, when all of it came.
+    /// The state, when all of it came, and the masters by the plan.
     var state: Namespace?
+    var masters: KnownMasters?
     var isFrozen = false
+    /// Where a start from it begins to read the log.
+    var position: LogPosition?
     /// The manifest is on its way to the disk.
     var isFinishing = false
 }
@@ -149,7 +154,10 @@ extension MasterCore {
             isRight = ShortHash(of: bytes) == plan.blocks[Int(fetch.part.rawValue)].hash
         } else if ShortHash(of: bytes) == fetch.mark.root {
             fetch.plan = try? SnapshotPlan(decoding: bytes[...])
-            isRight = fetch.plan?.slot == fetch.mark.slot && fetch.plan?.blocks.isEmpty == false
+            fetch.masters = (fetch.plan?.head).flatMap { try? KnownMasters(decoding: $0) }
+            isRight =
+                fetch.plan?.slot == fetch.mark.slot && fetch.plan?.blocks.isEmpty == false
+                && fetch.masters != nil
             if !isRight { fetch.plan = nil }
         }
         guard isRight, let plan = fetch.plan else {
@@ -181,7 +189,8 @@ extension MasterCore {
 
     /// Everything came: when nothing is on its way to the log, the manifest is written.
     private mutating func freeze() {
-        guard let fetch = snapshot.fetch, let plan = fetch.plan, let paxos, !fetch.isFinishing
+        guard let fetch = snapshot.fetch, let plan = fetch.plan, let masters = fetch.masters,
+            let paxos, !fetch.isFinishing
         else { return }
         if !fetch.isFrozen {
             guard plan.slot > paxos.delivered else { return abandonFetch() }
@@ -189,22 +198,37 @@ extension MasterCore {
             snapshot.fetch?.isFrozen = true
         }
         guard !log.isWriting else { return }
+        guard let position = fetch.position else {
+            snapshot.fetch?.position = log.position
+            let carried =
+                self.paxos?.carry(above: plan.slot, following: EntryHash(plan.entry)) ?? []
+            carryOut(carried)
+            if carried.isEmpty { freeze() }
+            return
+        }
         snapshot.fetch?.isFinishing = true
         var note = ByteWriter(capacity: 64)
-        paxos.base(after: plan.slot, EntryHash(plan.entry), fetch.ballot).encode(into: &note)
-        take(snapshot.files.finish(plan, note: note.bytes, position: log.position, &log))
+        paxos.base(after: plan.slot, EntryHash(plan.entry), fetch.ballot, masters.started)
+            .encode(into: &note)
+        take(snapshot.files.finish(plan, note: note.bytes, position: position, &log))
     }
 
     /// The snapshot of others is durable: it is the state now.
     mutating func install(_ manifest: SnapshotManifest) {
-        guard let fetch = snapshot.fetch, let state = fetch.state else { return }
+        guard let fetch = snapshot.fetch, let state = fetch.state, let masters = fetch.masters
+        else { return }
         snapshot.fetch = nil
+        self.masters = masters
         snapshot.entries = 0
         snapshot.bytes = 0
         namespace = state
         let plan = manifest.plan
-        let effects = paxos?.install(plan.slot, EntryHash(plan.entry), fetch.ballot) ?? []
+        let effects =
+            paxos?.install(
+                plan.slot, EntryHash(plan.entry), fetch.ballot, masters.membership,
+                masters.started) ?? []
         carryOut(effects)
+        tellAddresses()
         tellSnapshots()
         report("goes on from the snapshot of slot \(plan.slot)")
     }
@@ -227,7 +251,7 @@ extension MasterCore {
             return send(.master(master), message.frame)
         }
         // One page at a time for each master, and a bound for those who ask too much (S10).
-        guard snapshot.serving.count < configuration.masters.count * 4,
+        guard snapshot.serving.count < Limits.masters * 4,
             let read = snapshot.files.read(
                 mark, block: Int(part.rawValue), offset: Int(offset), length: Limits.frameData,
                 &log)

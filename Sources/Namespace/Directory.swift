@@ -9,12 +9,10 @@
 import Base
 
 /// One name.
-struct Dentry: Keyed, Sendable {
+struct Dentry: Sendable {
     var cookie: UInt64
     var inode: InodeID
     var name: [UInt8]
-
-    var key: UInt64 { cookie }
 }
 
 /// The way from a name to its cookie.
@@ -38,7 +36,7 @@ struct NameKey: Keyed, Comparable, Sendable {
 struct Directory: Sendable {
     /// 1 and 2 are the mount's, for "." and "..".
     private(set) var nextCookie: UInt64 = 3
-    private(set) var entries = OrderedTable<Dentry>()
+    private(set) var entries = DentryTable()
     private var names = OrderedTable<NameKey>()
 
     /// Without a name, as a new one or as a snapshot begins it.
@@ -47,7 +45,7 @@ struct Directory: Sendable {
     /// Takes the next name of a snapshot; false if it can't be there.
     mutating func restore(_ entry: Dentry) -> Bool {
         guard entry.cookie >= 3, entry.cookie < nextCookie, find(entry.name) == nil,
-            entries.append(entry)
+            entries.append(entry.cookie, entry.inode, entry.name)
         else { return false }
         names.insert(NameKey(hash: NameKey.hash(entry.name), cookie: entry.cookie))
         return true
@@ -55,15 +53,18 @@ struct Directory: Sendable {
 
     func find(_ name: [UInt8]) -> Dentry? {
         let hash = NameKey.hash(name)
-        for key in names.elements(from: NameKey(hash: hash, cookie: 0)) {
-            guard key.hash == hash, let entry = entries[key.cookie] else { return nil }
-            if entry.name == name { return entry }
+        var cursor = names.cursor(from: NameKey(hash: hash, cookie: 0))
+        while let key = names.next(&cursor), key.hash == hash {
+            if let inode = entries.inode(key.cookie, named: name) {
+                return Dentry(cookie: key.cookie, inode: inode, name: name)
+            }
         }
         return nil
     }
 
     mutating func insert(_ name: [UInt8], _ inode: InodeID) {
-        entries.insert(Dentry(cookie: nextCookie, inode: inode, name: name))
+        let isLast = entries.append(nextCookie, inode, name)
+        precondition(isLast, "cookies ascend")
         names.insert(NameKey(hash: NameKey.hash(name), cookie: nextCookie))
         nextCookie += 1
     }
@@ -75,6 +76,6 @@ struct Directory: Sendable {
 
     /// The name at a cookie leads to another inode.
     mutating func replace(_ cookie: UInt64, with inode: InodeID) {
-        entries.update(cookie) { $0.inode = inode }
+        entries.replace(cookie, with: inode)
     }
 }

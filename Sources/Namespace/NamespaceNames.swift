@@ -21,6 +21,11 @@ extension Namespace {
     /// The names of the directory in a slot.
     func directory(_ slot: Int) -> Directory { directories[Int(inodes[slot].auxiliary)] }
 
+    /// A name in the directory in a slot.
+    func find(_ name: [UInt8], in slot: Int) -> Dentry? {
+        directories[Int(inodes[slot].auxiliary)].find(name)
+    }
+
     mutating func addDirectory() -> UInt32 {
         if let free = freeDirectories.popLast() { return free }
         directories.append(Directory())
@@ -47,7 +52,7 @@ extension Namespace {
 
     mutating func create(_ creation: Creation) throws(FileError) -> Outcome {
         let parent = try directorySlot(creation.parent)
-        guard directory(parent).find(creation.name) == nil else { throw .exists }
+        guard find(creation.name, in: parent) == nil else { throw .exists }
         var record = InodeRecord(generation: 0, kind: creation.kind)
         record.mode = creation.kind == .symlink ? 0o777 : creation.mode
         record.links = 1
@@ -89,7 +94,7 @@ extension Namespace {
     ) throws(FileError) -> Outcome {
         let slot = try slot(inode)
         let parent = try directorySlot(parent)
-        guard directory(parent).find(name) == nil else { throw .exists }
+        guard find(name, in: parent) == nil else { throw .exists }
         guard inodes[slot].kind != .directory else { throw .notPermitted }
         // An orphan has no way back, as on Linux.
         guard inodes[slot].links > 0 else { throw .notFound }
@@ -104,7 +109,7 @@ extension Namespace {
         _ parent: InodeID, _ name: [UInt8], _ holders: [SessionID]
     ) throws(FileError) -> Outcome {
         let parent = try directorySlot(parent)
-        guard let entry = directory(parent).find(name) else { throw .notFound }
+        guard let entry = find(name, in: parent) else { throw .notFound }
         guard inodes[known(entry)].kind != .directory else { throw .isDirectory }
         removeName(parent, entry)
         dropLink(entry.inode, holders)
@@ -115,7 +120,7 @@ extension Namespace {
         _ parent: InodeID, _ name: [UInt8]
     ) throws(FileError) -> Outcome {
         let parent = try directorySlot(parent)
-        guard let entry = directory(parent).find(name) else { throw .notFound }
+        guard let entry = find(name, in: parent) else { throw .notFound }
         let slot = known(entry)
         guard inodes[slot].kind == .directory else { throw .notDirectory }
         guard inodes[slot].size == 0 else { throw .notEmpty }

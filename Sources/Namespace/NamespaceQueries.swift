@@ -28,7 +28,7 @@ extension Namespace {
     /// The inode of a name. Throws notFound, stale, notDirectory or what is wrong with the name.
     package func lookup(_ parent: InodeID, _ name: [UInt8]) throws(FileError) -> Attributes {
         if let fault = nameFault(name) { throw fault }
-        guard let entry = directory(try directorySlot(parent)).find(name) else {
+        guard let entry = find(name, in: try directorySlot(parent)) else {
             throw .notFound
         }
         return attributes(known(entry))

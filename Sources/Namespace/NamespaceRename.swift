@@ -9,8 +9,8 @@ extension Namespace {
     ) throws(FileError) -> Outcome {
         let source = try directorySlot(parent)
         let target = try directorySlot(newParent)
-        guard let entry = directory(source).find(name) else { throw .notFound }
-        let replaced = directory(target).find(newName)
+        guard let entry = find(name, in: source) else { throw .notFound }
+        let replaced = find(newName, in: target)
         if flags.contains(.noReplace), replaced != nil { throw .exists }
         if flags.contains(.exchange), replaced == nil { throw .notFound }
         let isDirectory = inodes[known(entry)].kind == .directory

@@ -162,12 +162,13 @@ struct OrderedTable<Element: Keyed & Sendable>: Sequence, Sendable {
     /// The element at a place that a walk came to, which moves on; nil at the end.
     func next(_ cursor: inout TableCursor) -> Element? {
         guard cursor.leaf < leaves.count else { return nil }
-        let elements = leaves[cursor.leaf].elements
         defer {
             cursor.index += 1
-            if cursor.index == elements.count { cursor = TableCursor(leaf: cursor.leaf + 1) }
+            if cursor.index == leaves[cursor.leaf].elements.count {
+                cursor = TableCursor(leaf: cursor.leaf + 1)
+            }
         }
-        return elements[cursor.index]
+        return leaves[cursor.leaf].elements[cursor.index]
     }
 
     /// Adds an element whose key is above all others; false if it is not.
@@ -175,6 +176,15 @@ struct OrderedTable<Element: Keyed & Sendable>: Sequence, Sendable {
         if let last, element.key <= last.key { return false }
         insert(element)
         return true
+    }
+
+    /// The place of the first element whose key is not below.
+    func cursor(from key: Element.Key) -> TableCursor {
+        guard !leaves.isEmpty else { return TableCursor() }
+        let leaf = leafIndex(key)
+        let index = leaves[leaf].lowerBound(key)
+        return index < leaves[leaf].elements.count
+            ? TableCursor(leaf: leaf, index: index) : TableCursor(leaf: leaf + 1)
     }
 
     func makeIterator() -> Elements { Elements(leaves, leaf: 0, index: 0) }

@@ -9,7 +9,7 @@ struct Slab<Element: Sendable>: Sendable {
     private(set) var count = 0
 
     subscript(index: Int) -> Element {
-        get { segments[index >> segmentBits][index & (segmentSize - 1)] }
+        _read { yield segments[index >> segmentBits][index & (segmentSize - 1)] }
         _modify { yield &segments[index >> segmentBits][index & (segmentSize - 1)] }
     }
 

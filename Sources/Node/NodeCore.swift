@@ -54,8 +54,8 @@ package enum NodeEffect: Hashable, Sendable {
     case disk(DiskEffect)
     /// Sent at most once, maybe lost. Frames to one peer of one kind keep their order.
     case send(Peer, Frame)
-    /// From now on the server is reached there.
-    case address(ServerID, PeerAddress)
+    /// From now on the master or server is reached there.
+    case address(Peer, PeerAddress)
     /// The core must stop: the process exits with this reason in its log (S4, S9).
     case halt(String)
     /// For the log; `isAlarm` for what an operator must see.

@@ -215,8 +215,8 @@ extension NodeLoop {
             disk.perform(effect)
         case .send(let peer, let frame):
             send(frame, to: peer)
-        case .address(let server, let address):
-            route(.server(server)).move(to: address)
+        case .address(let peer, let address):
+            if peer != Self.peer(identity) { route(peer).move(to: address) }
         case .halt(let reason):
             logger.critical("stopping: \(reason)")
             isStopped = true

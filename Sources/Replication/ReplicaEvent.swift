@@ -107,7 +107,7 @@ package enum ReplicaEffect: Hashable, Sendable {
 package enum WriteOutcome: Hashable, Sendable {
     /// On the disk of every member (C5); the number of its last record.
     case committed(RecordNumber)
-    /// This replica is not the primary any more. The write may or may not happen; the writer
-    /// sends it again with the same sequence (S7, C15).
+    /// This replica is not the primary any more, or it has too few members. The write may or may
+    /// not happen; the writer sends it again with the same sequence (S7, C15).
     case notPrimary
 }

@@ -18,7 +18,8 @@
 //     and which is higher than any that was durable when it was started (C3, C10).
 //  2. Within an epoch its log never shrinks, and grows by consecutive numbers (C4, C6).
 //  3. It acknowledges, and counts for itself, only what is durable (S2).
-//  4. A record is committed when every member has it, in order; then its writer is answered (C5).
+//  4. A record is committed when every member has it, in order; then its writer is answered (C5),
+//     unless the members are too few: then it sends the write again, and waits for more of them.
 //  5. Nothing is numbered or answered before everything through keepThrough is committed (C8).
 //
 // Every member is asked before an epoch starts, and a member that has more than the primary gives
@@ -184,8 +185,12 @@ package struct SetReplica: Hashable, Sendable {
     package var isAnyFull: Bool { isFull || peers.contains { $0.isFull } }
     /// A write can be numbered now; otherwise it waits at the host.
     package var takesWrites: Bool {
-        isServing && configuration.map { $0.members.count >= $0.minMembers } ?? false
-            && window.count < Limits.preparedRecords && window.bytes < Limits.preparedBytes
+        isServing && hasEnoughMembers && window.count < Limits.preparedRecords
+            && window.bytes < Limits.preparedBytes
+    }
+    /// With fewer members nothing is numbered, and nothing is acknowledged (C5).
+    var hasEnoughMembers: Bool {
+        configuration.map { $0.members.count >= $0.minMembers } ?? false
     }
     /// The last number that writes in flight have, for a write that was sent again (C15).
     package func number(of session: SessionID, _ sequence: RequestNumber) -> RecordNumber? {

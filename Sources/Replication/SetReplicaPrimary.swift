@@ -221,8 +221,10 @@ extension SetReplica {
         guard everywhere > committed else { return }
         committed = everywhere
         effects.append(.commit(through: committed))
+        let isAcknowledged = hasEnoughMembers
         window.removeThrough(committed) { entry in
-            effects += entry.tags.map { .answer(tag: $0, .committed(entry.record.number)) }
+            let outcome = isAcknowledged ? .committed(entry.record.number) : WriteOutcome.notPrimary
+            effects += entry.tags.map { .answer(tag: $0, outcome) }
         }
         loaded = [:]
         for index in peers.indices { plan(index) }
@@ -294,8 +296,7 @@ extension SetReplica {
     /// A copy that no write waits for goes on as the host lets it, unless the set has so few
     /// members that nothing can be written to it (C19).
     private func isThrottled(_ peer: Peer) -> Bool {
-        guard let configuration, peer.isLearner, !peer.isCounted else { return false }
-        return configuration.members.count >= configuration.minMembers
+        peer.isLearner && !peer.isCounted && hasEnoughMembers
     }
     private static var copyOverhead: Int { 256 }
 

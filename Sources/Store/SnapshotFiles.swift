@@ -214,8 +214,8 @@ package struct SnapshotFiles: Sendable {
     }
 
     /// The blocks that were added, as a plan.
-    package func plan(slot: Slot, entry: ShortHash) -> SnapshotPlan {
-        SnapshotPlan(slot: slot, entry: entry, blocks: writer?.blocks ?? [])
+    package func plan(slot: Slot, entry: ShortHash, head: [UInt8]) -> SnapshotPlan {
+        SnapshotPlan(slot: slot, entry: entry, head: head, blocks: writer?.blocks ?? [])
     }
 
     /// All blocks were added. A start from this snapshot reads the log from `position` on; what

@@ -33,6 +33,10 @@ package enum MetadataQuery: Hashable, Sendable {
     case map(after: SetID)
     /// -> operations
     case operations
+    /// -> masters; any master answers, as far as it knows
+    case masters
+    /// -> done: it is under way, and `masters` tells how it ends; or refused
+    case order(MasterOrder)
 }
 
 /// A change; it goes through the Paxos log.
@@ -133,8 +137,8 @@ package enum MetadataReply: Message {
     package static let kind = FrameKind.metadataReply
     /// The operation was refused; nothing changed.
     case failed(FileError)
-    /// Ask this one, if it is known.
-    case notLeader(MasterID?)
+    /// Ask this one, if it is known; and who the masters are (M17).
+    case notLeader(MasterID?, Membership)
     /// The leader can't answer just now: same request, same number, a little later.
     case retry
     /// The session is unknown or expired: nothing of it is executed any more (M12).
@@ -162,4 +166,35 @@ package enum MetadataReply: Message {
     case operations(CellOperations)
     /// An operator's change was refused; nothing changed.
     case refused(Refusal)
+    case masters(MastersView)
+}
+
+/// What one master knows of all of them.
+package struct MastersView: Hashable, Sendable {
+    /// Who says so.
+    package var id: MasterID
+    package var membership: Membership
+    package var leader: MasterID?
+    /// The end of its log; 0: it has nothing yet.
+    package var end: Slot
+
+    /// All fields at once.
+    package init(id: MasterID, membership: Membership, leader: MasterID?, end: Slot) {
+        self.id = id
+        self.membership = membership
+        self.leader = leader
+        self.end = end
+    }
+    func encode(into writer: inout ByteWriter) {
+        writer.write(id)
+        membership.encode(into: &writer)
+        writer.writeOptional(leader) { $0.write($1) }
+        writer.write(end)
+    }
+    init(from reader: inout ByteReader) throws(DecodeError) {
+        id = try reader.read()
+        membership = try Membership(from: &reader)
+        leader = try reader.readOptional { (reader) throws(DecodeError) in try reader.read() }
+        end = try reader.read()
+    }
 }

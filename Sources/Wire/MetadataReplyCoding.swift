@@ -8,9 +8,10 @@ extension MetadataReply {
         case .failed(let error):
             writer.write(1 as UInt8)
             writer.write(error.rawValue)
-        case .notLeader(let leader):
+        case .notLeader(let leader, let masters):
             writer.write(2 as UInt8)
             writer.writeOptional(leader) { $0.write($1) }
+            masters.encode(into: &writer)
         case .retry: writer.write(3 as UInt8)
         case .sessionDead: writer.write(4 as UInt8)
         case .forgotten: writer.write(5 as UInt8)
@@ -79,6 +80,9 @@ extension MetadataReply {
         case .refused(let refusal):
             writer.write(22 as UInt8)
             refusal.encode(into: &writer)
+        case .masters(let view):
+            writer.write(23 as UInt8)
+            view.encode(into: &writer)
         default: preconditionFailure("coded above")
         }
     }
@@ -94,7 +98,8 @@ extension MetadataReply {
             self = .failed(error)
         case 2:
             self = .notLeader(
-                try reader.readOptional { (reader) throws(DecodeError) in try reader.read() })
+                try reader.readOptional { (reader) throws(DecodeError) in try reader.read() },
+                try Membership(from: &reader))
         case 3: self = .retry
         case 4: self = .sessionDead
         case 5: self = .forgotten
@@ -145,6 +150,7 @@ extension MetadataReply {
         case 20: self = .map(try SetMap(from: &reader))
         case 21: self = .operations(try CellOperations(from: &reader))
         case 22: self = .refused(try Refusal(from: &reader))
+        case 23: self = .masters(try MastersView(from: &reader))
         default: throw .invalid(field: "metadata reply", value: UInt64(tag))
         }
     }

@@ -81,6 +81,10 @@ extension MetadataQuery {
             writer.write(13 as UInt8)
             writer.write(after)
         case .operations: writer.write(14 as UInt8)
+        case .masters: writer.write(15 as UInt8)
+        case .order(let order):
+            writer.write(16 as UInt8)
+            order.encode(into: &writer)
         }
     }
 
@@ -109,6 +113,8 @@ extension MetadataQuery {
         case 12: self = .status
         case 13: self = .map(after: try reader.read())
         case 14: self = .operations
+        case 15: self = .masters
+        case 16: self = .order(try MasterOrder(from: &reader))
         default: throw .invalid(field: "metadata query", value: UInt64(tag))
         }
     }

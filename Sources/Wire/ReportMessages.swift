@@ -278,13 +278,15 @@ package struct ServerOrders: Message {
     package var scrub: ScrubOrder
     /// Kept to before any configuration here is (C16).
     package var fences: FenceList
+    /// Who the masters are, as far as the sender knows (M17).
+    package var masters: Membership
 
     /// All fields at once.
     package init(
         isLeader: Bool, leader: MasterID?, wantsAllSets: Bool, configurations: [SetView],
         drops: [DropOrder], cuts: [CutOrder], fills: [FillOrder] = [],
         discards: [SetConfiguration] = [], scrub: ScrubOrder = ScrubOrder(),
-        fences: FenceList = FenceList()
+        fences: FenceList = FenceList(), masters: Membership = .none
     ) {
         self.isLeader = isLeader
         self.leader = leader
@@ -296,6 +298,7 @@ package struct ServerOrders: Message {
         self.discards = discards
         self.scrub = scrub
         self.fences = fences
+        self.masters = masters
     }
     package func encode(into writer: inout ByteWriter) {
         writer.write(isLeader)
@@ -316,6 +319,7 @@ package struct ServerOrders: Message {
         writer.writeList(discards) { $1.encode(into: &$0) }
         scrub.encode(into: &writer)
         fences.encode(into: &writer)
+        masters.encode(into: &writer)
     }
     package init(from reader: inout ByteReader, payload: inout ByteReader) throws(DecodeError) {
         isLeader = try reader.readBool()
@@ -344,5 +348,6 @@ package struct ServerOrders: Message {
         }
         scrub = try ScrubOrder(from: &reader)
         fences = try FenceList(from: &reader)
+        masters = try Membership(from: &reader)
     }
 }

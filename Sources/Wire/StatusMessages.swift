@@ -11,8 +11,14 @@ package struct MasterStatus: Hashable, Sendable {
     package var isUp: Bool
     /// Its log is damaged: it takes part but does not vote.
     package var hasRot: Bool
+    /// False: a learner, which is to get a vote (M17).
+    package var isVoter: Bool
+    /// It runs on another disk than the one that has its vote (M18).
+    package var isStranger: Bool
     /// The last slot it is known to have on disk.
     package var durable: Slot
+    /// Up to here it knows the log to be chosen, and has applied it.
+    package var chosen: Slot
     /// Of the leader; it does not hear those of others.
     package var connections: ConnectionCounts?
     /// The slot of its newest durable snapshot (M15); 0: it has none.
@@ -23,14 +29,18 @@ package struct MasterStatus: Hashable, Sendable {
     /// All fields at once.
     package init(
         id: MasterID, address: PeerAddress, isLeader: Bool, isUp: Bool, hasRot: Bool,
-        durable: Slot, snapshot: Slot, firstKept: Slot, connections: ConnectionCounts? = nil
+        isVoter: Bool, isStranger: Bool, durable: Slot, chosen: Slot, snapshot: Slot,
+        firstKept: Slot, connections: ConnectionCounts? = nil
     ) {
         self.id = id
         self.address = address
         self.isLeader = isLeader
         self.isUp = isUp
         self.hasRot = hasRot
+        self.isVoter = isVoter
+        self.isStranger = isStranger
         self.durable = durable
+        self.chosen = chosen
         self.snapshot = snapshot
         self.firstKept = firstKept
         self.connections = connections
@@ -238,7 +248,8 @@ package struct SetCounts: Hashable, Sendable {
 package struct CellStatus: Hashable, Sendable {
     package var cell: CellID
     package var goal: UInt8
-    /// Round of the leader's ballot.
+    /// Of the leader's ballot: the number of the masters' configuration (M17), and the round.
+    package var configuration: UInt32
     package var round: UInt64
     package var chosen: Slot
     package var applied: Slot
@@ -253,12 +264,14 @@ package struct CellStatus: Hashable, Sendable {
 
     /// All fields at once.
     package init(
-        cell: CellID, goal: UInt8, round: UInt64, chosen: Slot, applied: Slot,
+        cell: CellID, goal: UInt8, configuration: UInt32, round: UInt64, chosen: Slot,
+        applied: Slot,
         masters: [MasterStatus], servers: [ServerStatus], sets: SetCounts, files: UInt64,
         directories: UInt64, sessions: UInt64, fileBytes: UInt64
     ) {
         self.cell = cell
         self.goal = goal
+        self.configuration = configuration
         self.round = round
         self.chosen = chosen
         self.applied = applied
@@ -274,14 +287,19 @@ package struct CellStatus: Hashable, Sendable {
     package func encode(into writer: inout ByteWriter) {
         writer.write(cell)
         writer.write(goal)
+        writer.write(configuration)
         writer.write(round)
         writer.write(chosen)
         writer.write(applied)
         writer.writeList(masters) { writer, master in
             writer.write(master.id)
             master.address.encode(into: &writer)
-            for flag in [master.isLeader, master.isUp, master.hasRot] { writer.write(flag) }
-            for slot in [master.durable, master.snapshot, master.firstKept] { writer.write(slot) }
+            for flag in [
+                master.isLeader, master.isUp, master.hasRot, master.isVoter, master.isStranger,
+            ] { writer.write(flag) }
+            for slot in [master.durable, master.chosen, master.snapshot, master.firstKept] {
+                writer.write(slot)
+            }
             writer.writeOptional(master.connections) { $1.encode(into: &$0) }
         }
         writer.writeList(servers) { writer, server in
@@ -301,6 +319,7 @@ package struct CellStatus: Hashable, Sendable {
     package init(from reader: inout ByteReader) throws(DecodeError) {
         cell = try reader.readCell()
         goal = try reader.read()
+        configuration = try reader.read()
         round = try reader.read()
         chosen = try reader.read()
         applied = try reader.read()
@@ -308,8 +327,10 @@ package struct CellStatus: Hashable, Sendable {
             MasterStatus(
                 id: try reader.read(), address: try PeerAddress(from: &reader),
                 isLeader: try reader.readBool(), isUp: try reader.readBool(),
-                hasRot: try reader.readBool(), durable: try reader.read(),
-                snapshot: try reader.read(), firstKept: try reader.read(),
+                hasRot: try reader.readBool(), isVoter: try reader.readBool(),
+                isStranger: try reader.readBool(), durable: try reader.read(),
+                chosen: try reader.read(), snapshot: try reader.read(),
+                firstKept: try reader.read(),
                 connections: try reader.readOptional { (reader) throws(DecodeError) in
                     try ConnectionCounts(from: &reader)
                 })

@@ -12,10 +12,14 @@ import Wire
 
 /// One process of the cell.
 struct Member: Sendable {
+    /// Of a master; chunk servers have ids of their own.
+    var id: Int
     /// `master-1`, `chunkserver-2`; also the name of its folder.
     var name: String
     /// `127.0.0.1:PORT`; the disks of a chunk server take the ports from there on.
     var address: String
+    /// A master that came later than the cell.
+    var hasJoined = false
 }
 
 /// The mount that `up` keeps.
@@ -40,11 +44,12 @@ struct CellDescription: Sendable {
     var json: JSON {
         func members(_ members: [Member]) -> JSON {
             .array(
-                members.enumerated().map { index, member in
+                members.map { member in
                     .object([
-                        ("id", .integer(Int64(index + 1))), ("name", .string(member.name)),
+                        ("id", .integer(Int64(member.id))), ("name", .string(member.name)),
                         ("address", .string(member.address)),
                         ("socket", .string("\(member.name)/socket")),
+                        ("joined", .bool(member.hasJoined)),
                     ])
                 })
         }
@@ -70,10 +75,12 @@ struct CellDescription: Sendable {
         func members(_ name: String) -> [Member]? {
             guard let items = json[name]?.items else { return nil }
             let members = items.compactMap { item -> Member? in
-                guard let name = item["name"]?.text, let address = item["address"]?.text else {
-                    return nil
-                }
-                return Member(name: name, address: address)
+                guard let id = item["id"]?.number, let name = item["name"]?.text,
+                    let address = item["address"]?.text
+                else { return nil }
+                return Member(
+                    id: Int(id), name: name, address: address,
+                    hasJoined: item["joined"]?.flag ?? false)
             }
             return members.count == items.count ? members : nil
         }
@@ -161,16 +168,17 @@ struct CellFolder: Sendable {
     func target() throws(CommandFailure) -> CellTarget {
         let description = try description()
         let key = try KeyFile(reading: keyPath)
-        let machine = thisMachine()
         return CellTarget(
             cell: description.cell, key: key.key,
-            masters: description.masters.enumerated().map { index, master in
+            masters: description.masters.map { master in
                 MasterTarget(
-                    id: MasterID(rawValue: UInt16(index + 1)),
-                    address: PeerAddress(
-                        network: master.address, socket: socket(of: master.name),
-                        machine: machine))
+                    id: MasterID(rawValue: UInt16(master.id)), address: address(of: master))
             })
+    }
+    /// How processes on this machine reach one of them.
+    func address(of member: Member) -> PeerAddress {
+        PeerAddress(
+            network: member.address, socket: socket(of: member.name), machine: thisMachine())
     }
 
     /// Keeps a second `up` or `down` of the same folder waiting out; lasts until the process ends.

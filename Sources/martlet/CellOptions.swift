@@ -43,7 +43,14 @@ struct CellOptions: ParsableArguments {
     }
 
     /// The cell that --cell or MARTLET_CELL names.
-    func target() throws(CommandFailure) -> CellTarget {
+    func target() throws(CommandFailure) -> CellTarget { try address().target(key: key) }
+
+    /// Its folder, if it has one.
+    func folder() throws(CommandFailure) -> CellFolder? {
+        if case .folder(let folder) = try address() { folder } else { nil }
+    }
+
+    private func address() throws(CommandFailure) -> CellAddress {
         let fromEnvironment = getenv("MARTLET_CELL").map { String(cString: $0) }
         guard let name = cell ?? fromEnvironment, !name.isEmpty else {
             throw CommandFailure(
@@ -51,7 +58,7 @@ struct CellOptions: ParsableArguments {
                 "which cell? Give --cell CELL, or set MARTLET_CELL=CELL "
                     + "(a folder made by `martlet up`, or HOST[:PORT],… with --key FILE)")
         }
-        return try CellAddress(name).target(key: key)
+        return CellAddress(name)
     }
 }
 
@@ -85,9 +92,9 @@ enum CellAddress {
             }
             return CellTarget(
                 cell: cell, key: file.key,
-                masters: hosts.enumerated().map { index, host in
+                masters: hosts.map { host in
                     MasterTarget(
-                        id: MasterID(rawValue: UInt16(index + 1)),
+                        id: nil,
                         address: PeerAddress(
                             network: Self.address(host, port: 7_420), socket: "", machine: ""))
                 })

@@ -11,9 +11,15 @@ struct CellStarter {
     let description: CellDescription
     /// When to give up.
     let end: Instant
+    /// More options of the masters.
+    let masterOptions: [String]
     private var started: [Daemon] = []
 
-    init(folder: CellFolder, description: CellDescription, end: Instant) {
+    init(
+        folder: CellFolder, description: CellDescription, end: Instant,
+        masterOptions: [String] = []
+    ) {
+        self.masterOptions = masterOptions
         self.folder = folder
         self.description = description
         self.end = end
@@ -21,18 +27,7 @@ struct CellStarter {
 
     /// Starts every master and chunk server that does not run.
     mutating func startServers() throws(CommandFailure) {
-        let masters = description.masters.enumerated().map { index, master in
-            let socket = folder.socket(of: master.name)
-            return "\(index + 1)=\(master.address)\(socket.isEmpty ? "" : "@" + socket)"
-        }.joined(separator: ",")
-        for (index, member) in description.masters.enumerated() {
-            try start(
-                member,
-                ["master", "serve", "--id", "\(index + 1)", "--peers", masters] + common(member)
-                    + [
-                        "--goal", "\(description.goal)", "--owner", "\(geteuid()):\(getegid())",
-                    ])
-        }
+        for member in description.masters { try startMaster(member) }
         let capacity = description.capacity.map { ["--capacity", "\($0)"] } ?? []
         for member in description.chunkServers {
             let disk = folder.folder(of: member.name) + "/disk"
@@ -41,9 +36,25 @@ struct CellStarter {
             }
             try start(
                 member,
-                ["chunkserver", "serve", "--masters", masters, "--name", member.name]
+                ["chunkserver", "serve", "--masters", peers, "--name", member.name]
                     + common(member) + capacity + disks)
         }
+    }
+
+    /// Starts a master, unless it runs.
+    mutating func startMaster(_ member: Member) throws(CommandFailure) {
+        try start(
+            member,
+            ["master", "serve", "--id", "\(member.id)", "--peers", peers] + common(member)
+                + (member.hasJoined ? ["--join"] : []) + masterOptions
+                + ["--goal", "\(description.goal)", "--owner", "\(geteuid()):\(getegid())"])
+    }
+    /// All masters, as servers are told.
+    private var peers: String {
+        description.masters.map { master in
+            let socket = folder.socket(of: master.name)
+            return "\(master.id)=\(master.address)\(socket.isEmpty ? "" : "@" + socket)"
+        }.joined(separator: ",")
     }
 
     private func common(_ member: Member) -> [String] {
@@ -96,6 +107,8 @@ struct CellStarter {
 
     /// What is not there yet; nil if all is.
     private func lack(_ status: CellStatus) -> String? {
+        // Until the disks of all masters are in their configuration, none may be missing (M18).
+        guard status.configuration > 1 else { return "the masters have not all met yet" }
         // A server counts when one of its disks answers: others may have failed.
         let up = Set(status.servers.filter(\.isUp).map(\.id.unit)).count
         guard up >= description.chunkServers.count else {

@@ -116,7 +116,7 @@ extension CellPicture {
         HealthFacts(
             goal: Int(status.goal),
             masters: status.masters.map {
-                HealthFacts.Master(id: $0.id, isUp: $0.isUp, hasRot: $0.hasRot)
+                HealthFacts.Master(id: $0.id, isUp: $0.isUp, hasRot: $0.hasRot || $0.isStranger)
             },
             view: view,
             scrubbed: status.servers.flatMap(\.disks).map {
@@ -183,10 +183,12 @@ private struct HealthWords {
             return "new data can't be placed: \(finding.count) disks take it"
         case .masterDown:
             let up = picture.status.masters.count(where: \.isUp)
-            let needed = picture.status.masters.count / 2 + 1
+            let needed = picture.status.masters.count(where: \.isVoter) / 2 + 1
             return "\(who) down: \(up) of \(picture.status.masters.count) masters are up, "
                 + "\(needed) are needed"
-        case .masterDamaged: return "the log of \(who) is damaged: it takes part, never votes"
+        case .masterDamaged:
+            return "the log of \(who) is damaged, or on another disk than before: it takes part, "
+                + "never votes"
         case .serverDown: return "\(who) down: no report for \(Limits.serverSilence.seconds) s"
         case .diskFailed: return "the disk of \(who) has failed; it is not used any more"
         case .diskFull:
@@ -214,7 +216,7 @@ private struct HealthWords {
         switch finding.code {
         case .noQuorum, .masterDown:
             return "start it again: martlet up DIR, or martlet master serve on its host"
-        case .masterDamaged: return "replace its disk and start it with an empty folder"
+        case .masterDamaged: return "give its place to a new one: martlet master replace"
         case .mastersLostState: return "martlet fsck, and the alarm in the masters' logs"
         case .setUnavailable: return "martlet explain \(set), and start a server that has it"
         case .setNotServing: return "martlet explain \(set)"

@@ -23,6 +23,7 @@ indirect enum JSON: Sendable {
     }
     var text: String? { if case .string(let value) = self { value } else { nil } }
     var number: Int64? { if case .integer(let value) = self { value } else { nil } }
+    var flag: Bool? { if case .bool(let value) = self { value } else { nil } }
     var items: [JSON]? { if case .array(let value) = self { value } else { nil } }
 
     /// One line, or indented lines.

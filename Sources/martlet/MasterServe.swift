@@ -10,7 +10,11 @@ import Wire
 
 struct MasterCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "master", abstract: "Masters.", subcommands: [MasterServe.self])
+        commandName: "master", abstract: "Masters.",
+        subcommands: [
+            MasterServe.self, MasterList.self, MasterAdd.self, MasterRemove.self,
+            MasterReplace.self, MasterTransfer.self,
+        ])
 }
 
 struct MasterServe: ParsableCommand {
@@ -21,12 +25,17 @@ struct MasterServe: ParsableCommand {
     var id: UInt16
     @Option(help: "All masters, this one too: ID=HOST:PORT[@SOCKET],…")
     var peers: String
+    @Flag(help: "It comes to a cell that is there: `martlet master add` names it next.")
+    var join = false
     @Option(help: "Copies of all data.")
     var goal = 3
     @Option(help: "Owner of the root directory of a new cell: USER:GROUP, as numbers.")
     var owner = "0:0"
     @Option(help: "Hours until what a disk kept of sets that it left by a failure is emptied.")
     var trashHours = 24
+    @Option(
+        help: ArgumentHelp("Seconds without a member before it is replaced.", visibility: .hidden))
+    var repairDelay = Limits.repairDelay.nanoseconds / 1_000_000_000
     @OptionGroup var server: ServeOptions
 
     func validate() throws {
@@ -36,12 +45,15 @@ struct MasterServe: ParsableCommand {
         if !(0...8_760).contains(trashHours) {
             throw ValidationError("--trash-hours is a number of hours, 0 to 8760")
         }
+        if !(0...86_400).contains(repairDelay) {
+            throw ValidationError("--repair-delay is a number of seconds, 0 to 86400")
+        }
     }
 
     mutating func run() throws {
         let masters = try masterAddresses(peers)
         let id = MasterID(rawValue: self.id)
-        guard masters.contains(where: { $0.id == id }) else {
+        guard join || masters.contains(where: { $0.id == id }) else {
             throw CommandFailure(.usage, "--peers does not name master \(id) itself")
         }
         let (key, cell) = try server.prepare()
@@ -55,10 +67,10 @@ struct MasterServe: ParsableCommand {
             PeerIdentity(cell: cell, role: .master, node: UInt64(self.id)), key, masters,
             disk: disk)
         let master = MasterConfiguration(
-            cell: cell, id: id, masters: masters, goal: goal,
+            cell: cell, id: id, masters: masters, isJoining: join, goal: goal,
             disk: DiskID(rawValue: random.next()), seed: random.next(),
             segmentSize: server.segmentBytes, rootUser: owner[0], rootGroup: owner[1],
-            trashTime: .seconds(Int64(trashHours) * 3_600))
+            repairDelay: .seconds(repairDelay), trashTime: .seconds(Int64(trashHours) * 3_600))
         do throws(NodeError) {
             let running = try MasterServer.start(
                 configuration, master, logger: logger, halted: halt(logger))

@@ -46,10 +46,9 @@ struct Status: ParsableCommand {
             && total(status, \.scrub.damaged) + total(status, \.scrub.disputed) == 0
         var rows = [["MASTER", "ADDRESS", "STATE", "DURABLE"]]
         for master in status.masters {
-            let state =
-                master.isLeader
-                ? "leader" : !master.isUp ? "down" : master.hasRot ? "damaged" : "up"
-            rows.append(["\(master.id)", master.address.network, state, "\(master.durable)"])
+            rows.append([
+                "\(master.id)", master.address.network, master.state, "\(master.durable)",
+            ])
         }
         var servers = [["CHUNK SERVER", "ADDRESS", "STATE", "USED", "CAPACITY", "STORED"]]
         for server in CellPicture.sorted(status.servers) {
@@ -85,15 +84,10 @@ struct Status: ParsableCommand {
 
     private static func json(_ status: CellStatus, _ redundancy: Redundancy) -> JSON {
         let masters = status.masters.map { master in
-            JSON.object([
-                ("id", .unsigned(UInt64(master.id.rawValue))),
-                ("address", .string(master.address.network)), ("leader", .bool(master.isLeader)),
-                ("up", .bool(master.isUp)), ("rot", .bool(master.hasRot)),
-                ("durable", .unsigned(master.durable.rawValue)),
-                ("connections", master.connections.map { json($0) } ?? .null),
-                ("snapshot", .unsigned(master.snapshot.rawValue)),
-                ("first_kept", .unsigned(master.firstKept.rawValue)),
-            ])
+            JSON.object(
+                master.fields(chosen: status.chosen) + [
+                    ("connections", master.connections.map { json($0) } ?? .null)
+                ])
         }
         let leader = status.masters.first(where: \.isLeader)
         let sets = status.sets
@@ -101,6 +95,7 @@ struct Status: ParsableCommand {
             ("schema", .integer(1)), ("cell", .string("\(status.cell)")),
             ("goal", .integer(Int64(status.goal))),
             ("leader", leader.map { .unsigned(UInt64($0.id.rawValue)) } ?? .null),
+            ("configuration", .unsigned(UInt64(status.configuration))),
             ("round", .unsigned(status.round)), ("chosen", .unsigned(status.chosen.rawValue)),
             ("applied", .unsigned(status.applied.rawValue)), ("masters", .array(masters)),
             ("chunkservers", .array(CellPicture.sorted(status.servers).map { json($0) })),

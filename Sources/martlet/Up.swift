@@ -40,6 +40,10 @@ struct Up: ParsableCommand {
     var segmentSize: String?
     @Option(help: "Bytes that each disk may use, for a new cell (all that is free).")
     var capacity: String?
+    @Option(help: ArgumentHelp("As of `master serve`, of those it starts.", visibility: .hidden))
+    var repairDelay: Int64?
+    @Option(help: ArgumentHelp("As of `master serve`, of those it starts.", visibility: .hidden))
+    var trashHours: Int?
     @Option(help: "Give up after so many seconds.")
     var deadline: Double = 60
     @Flag(help: "Print what runs as JSON.")
@@ -64,7 +68,8 @@ struct Up: ParsableCommand {
             ? try given.grow(try folder.description(), in: folder) : try given.make(in: folder)
         var starter = CellStarter(
             folder: folder, description: description,
-            end: Clock.now + Interval(nanoseconds: Int64(deadline * 1e9)))
+            end: Clock.now + Interval(nanoseconds: Int64(deadline * 1e9)),
+            masterOptions: masterOptions)
         do throws(CommandFailure) {
             try starter.startServers()
             try starter.waitUntilServing()
@@ -74,6 +79,11 @@ struct Up: ParsableCommand {
             throw error
         }
         try report(folder, description)
+    }
+
+    private var masterOptions: [String] {
+        (repairDelay.map { ["--repair-delay", "\($0)"] } ?? [])
+            + (trashHours.map { ["--trash-hours", "\($0)"] } ?? [])
     }
 
     private func segmentSizeBytes() throws(CommandFailure) -> Int? {
@@ -158,10 +168,10 @@ struct Sizing {
             cell: newCellID(), goal: goal ?? min(3, count.servers),
             segmentSize: segmentSize ?? Limits.segment, disks: disks ?? 1, capacity: capacity,
             masters: (1...count.masters).map {
-                Member(name: "master-\($0)", address: ports.next())
+                Member(id: $0, name: "master-\($0)", address: ports.next())
             },
             chunkServers: (1...count.servers).map {
-                Member(name: "chunkserver-\($0)", address: ports.next(disks ?? 1))
+                Member(id: $0, name: "chunkserver-\($0)", address: ports.next(disks ?? 1))
             },
             mount: mount.map { MountRecord(path: $0, options: mountOptions) })
         unlink(folder.keyPath)
@@ -180,7 +190,12 @@ struct Sizing {
                     .usage, "the cell has \(what) \(has), which `up` can't change to \(given)")
             }
         }
-        try same(masters, old.masters.count, "--masters")
+        if let masters, masters != old.masters.count {
+            throw CommandFailure(
+                .usage,
+                "the cell has \(old.masters.count) masters; martlet master add and remove change "
+                    + "that")
+        }
         try same(goal, old.goal, "--goal")
         try same(disks, old.disks, "--disks")
         try same(segmentSize, old.segmentSize, "--segment-size")
@@ -194,7 +209,9 @@ struct Sizing {
             var ports = try FreePorts(count: (wanted - has) * old.disks)
             for number in (has + 1)...wanted {
                 new.chunkServers.append(
-                    Member(name: "chunkserver-\(number)", address: ports.next(old.disks)))
+                    Member(
+                        id: number, name: "chunkserver-\(number)",
+                        address: ports.next(old.disks)))
             }
         }
         if let mount { new.mount = MountRecord(path: mount, options: mountOptions) }
@@ -204,7 +221,7 @@ struct Sizing {
 }
 
 /// Loopback ports in a row that nobody listens on, below the range of outgoing connections.
-private struct FreePorts {
+struct FreePorts {
     private var ports: [Int] = []
 
     init(count: Int) throws(CommandFailure) {

@@ -36,6 +36,10 @@ struct Faults {
     var read: (@Sendable (Int, ReadRequest) -> ChunkStatus?)?
     /// Never answers a read.
     var ignoresRead: (@Sendable (Int) -> Bool)?
+    /// Whether the masters believe a server to be down.
+    var isDown: (@Sendable (Int) -> Bool)?
+    /// The epoch of every set, in place of the state's.
+    var epoch: (@Sendable () -> Epoch)?
     /// Servers whose stored bytes are all damaged.
     var damaged: Set<Int> = []
     /// Blocks in one reply.
@@ -125,7 +129,7 @@ final class FakeCell: Sendable {
             masters: [MasterTarget(id: MasterID(rawValue: 1), address: addresses[0])])
         views = { epoch, set in
             let disks = (1...Self.servers).map { DiskID(rawValue: UInt64($0)) }
-            let primary = disks[Int(set.rawValue) % Self.servers]
+            let primary = disks[Int(set.rawValue + epoch.rawValue - 1) % Self.servers]
             return SetView(
                 configuration: SetConfiguration(
                     set: set, epoch: epoch, primary: primary, members: disks),
@@ -157,7 +161,12 @@ final class FakeCell: Sendable {
         state.withLock { change(&$0.faults) }
     }
     func view(_ set: SetID, _ state: FakeState) -> SetView {
-        views(state.epochs[set] ?? Epoch(rawValue: 1), set)
+        let epoch = state.faults.epoch?() ?? state.epochs[set] ?? Epoch(rawValue: 1)
+        var view = views(epoch, set)
+        for index in view.locations.indices {
+            view.locations[index].isUp = state.faults.isDown?(index) != true
+        }
+        return view
     }
 }
 

@@ -236,6 +236,34 @@ private func content(_ count: Int, _ random: inout SeededRandom) -> [UInt8] {
         client.close()
     }
 
+    @Test("A write whose primary is silent goes to the next one as soon as there is one (A7)")
+    func silentPrimary() throws {
+        let cell = try FakeCell()
+        let client = try cell.client(deadline: nil)
+        let file = try client.make("file")
+        try client.write(file, [1], at: 0)
+        try client.flush(file)
+        let set = try #require(
+            cell.state.withLock { $0.files[file.inode]?.chunks[0]?.set })
+        let primary = cell.state.withLock { state in
+            Int(cell.view(set, state).configuration.primary.rawValue) - 1
+        }
+        let clock = ContinuousClock()
+        let start = clock.now
+        cell.setFaults { faults in
+            faults.losesWriteReply = { $0.context.epoch == Epoch(rawValue: 1) }
+            faults.isDown = { $0 == primary && clock.now - start > .milliseconds(1_500) }
+            faults.epoch = { Epoch(rawValue: clock.now - start > .seconds(3) ? 2 : 1) }
+        }
+        try client.write(file, [2], at: 0)
+        try client.flush(file)
+        // Three seconds without a primary; a second try at the old one would take four.
+        #expect(clock.now - start > .seconds(3))
+        #expect(clock.now - start < .milliseconds(5_500))
+        #expect(try client.read(file, at: 0, count: 1) == [2])
+        client.close()
+    }
+
     @Test("A full cell is ENOSPC once for each handle, and the file goes on afterwards (K6)")
     func full() throws {
         let cell = try FakeCell()

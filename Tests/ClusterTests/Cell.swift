@@ -25,12 +25,18 @@ final class Cell {
     var path: String { folder + "/cell" }
     var mount: String { folder + "/mnt" }
     private var started: [Running] = []
+    /// Members that the test killed at some time.
+    private(set) var killed: Set<String> = []
+    /// Seconds after which members are replaced, and nothing stays in the trash; defaults if nil.
+    private var repairDelay: Int?
 
     /// Starts a cell, does `body`, and takes everything away.
     static func with(
-        _ options: [String] = [], mounted: Bool = true, _ body: (Cell) throws -> Void
+        _ options: [String] = [], mounted: Bool = true, repairDelay: Int? = nil,
+        _ body: (Cell) throws -> Void
     ) throws {
         let cell = try Cell()
+        cell.repairDelay = repairDelay
         defer { cell.remove() }
         do {
             try cell.up(options + (mounted ? ["--mount", cell.mount] : []))
@@ -88,7 +94,8 @@ final class Cell {
     func up(_ options: [String] = []) throws {
         let isNew = access(path + "/cell.json", F_OK) != 0
         let segment = isNew ? ["--segment-size", "8MiB"] : []
-        try run([Self.program, "up", path] + segment + options, limit: 90)
+        let delay = repairDelay.map { ["--repair-delay", "\($0)", "--trash-hours", "0"] } ?? []
+        try run([Self.program, "up", path] + segment + delay + options, limit: 90)
     }
 
     /// The process of a member.
@@ -101,12 +108,22 @@ final class Cell {
     }
 
     /// SIGKILL, and the wait until it is gone.
-    func kill(_ name: String) throws {
-        let pid = try pid(name)
-        let start = Self.startTime(pid)
-        Glibc.kill(pid, SIGKILL)
-        try eventually("\(name) is gone") { Self.startTime(pid) != start || start.isEmpty }
+    func kill(_ names: String...) throws {
+        let running = try names.map { name in
+            let pid = try pid(name)
+            return (name, pid, Self.startTime(pid))
+        }
+        for (name, pid, _) in running {
+            killed.insert(name)
+            Glibc.kill(pid, SIGKILL)
+        }
+        for (name, pid, start) in running {
+            try eventually("\(name) is gone") { Self.startTime(pid) != start || start.isEmpty }
+        }
     }
+
+    /// SIGSTOP or SIGCONT.
+    func signal(_ name: String, _ number: Int32) throws { Glibc.kill(try pid(name), number) }
 
     /// The member names with a pid file.
     var members: [String] { names(in: path + "/pids") }
@@ -189,7 +206,7 @@ func names(in path: String) -> [String] {
 }
 
 /// The number after `"field": ` in JSON.
-func number(_ field: String, in json: String) -> Double? {
+func number(_ field: String, in json: some StringProtocol) -> Double? {
     guard let range = json.firstRange(of: "\"\(field)\": ") else { return nil }
     return Double(json[range.upperBound...].prefix { $0.isNumber || $0 == "." })
 }

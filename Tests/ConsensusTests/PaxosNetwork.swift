@@ -22,6 +22,25 @@ struct Faults {
     var partitions = 0
 }
 
+extension PaxosNode {
+    /// One of the masters of a cell, each on the disk that is known.
+    init(
+        id: MasterID, members: [MasterID], base: PaxosBase = .none, records: [PaxosRecord],
+        hasRot: Bool, seed: UInt64, now: Instant
+    ) {
+        self.init(
+            id: id, disk: founder(id).disk,
+            members: Membership(founders: members.map { founder($0) }),
+            base: base, records: records, hasRot: hasRot, seed: seed, now: now)
+    }
+}
+
+func founder(_ id: MasterID) -> MasterMember {
+    MasterMember(
+        id: id, address: PeerAddress(network: "m\(id)", socket: "", machine: ""),
+        disk: DiskID(rawValue: UInt64(id.rawValue)))
+}
+
 struct PaxosNetwork {
     struct Member {
         var node: PaxosNode?
@@ -199,7 +218,7 @@ struct PaxosNetwork {
                 throw Violation(description: "stale read: \(slot) < \(before)")
             }
         case .proposalFailed: failedProposals += 1
-        case .stoppedLeading, .readFailed: break
+        case .stoppedLeading, .readFailed, .ordered: break
         case .diverged(let slot): throw Violation(description: "diverged at \(slot)")
         }
     }

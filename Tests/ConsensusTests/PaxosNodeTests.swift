@@ -88,17 +88,18 @@ private func isAccepted(_ message: PaxosMessage) -> Bool {
     @Test("A promise leaves when it is durable, not before, and is never taken back")
     func promise() throws {
         var bench = Bench(count: 3)
+        let first = ConfigurationStart(first: 1)
         let low = Ballot(configuration: 1, round: 1, node: MasterID(rawValue: 2))
         let high = Ballot(configuration: 1, round: 2, node: MasterID(rawValue: 3))
-        bench.step(0, .message(from: high.node, .prepare(high)))
+        bench.step(0, .message(from: high.node, .prepare(high, first)))
         #expect(!bench.mail.contains { isPromise($0.message) })
         bench.sync(0)
         #expect(bench.mail.filter { isPromise($0.message) }.count == 1)
         bench.restart(0)
         bench.mail = []
-        bench.step(0, .message(from: low.node, .prepare(low)))
+        bench.step(0, .message(from: low.node, .prepare(low, first)))
         #expect(bench.mail.map(\.message) == [.refuse(high)])
-        bench.step(0, .message(from: high.node, .prepare(high)))
+        bench.step(0, .message(from: high.node, .prepare(high, first)))
         #expect(bench.mail.filter { isPromise($0.message) }.count == 1)
     }
 
@@ -179,6 +180,38 @@ private func isAccepted(_ message: PaxosMessage) -> Bool {
             id: members[1], members: members, records: holed + [holed[holed.count - 1]],
             hasRot: false, seed: 1, now: bench.now)
         #expect(faulty.hasRot || faulty.accepted == .none)
+    }
+
+    @Test("A master on an old copy of its disk is told so, and does not vote any more (M18)")
+    func oldCopy() throws {
+        var bench = Bench(count: 3)
+        bench.elect()
+        try #require(bench.nodes[0].isServing)
+        bench.sync(1)
+        // The disk as it was before it promised anything.
+        bench.durable[1] = []
+        bench.restart(1)
+        #expect(!bench.nodes[1].hasRot)
+        bench.mail = []
+        for _ in 0..<40 where !bench.nodes[1].hasRot {
+            bench.now = bench.now + .milliseconds(50)
+            for index in 0..<2 {
+                bench.step(index, .tick(.zero))
+                bench.deliver(to: index) { if case .heartbeat = $0 { true } else { false } }
+            }
+        }
+        #expect(bench.nodes[1].isOldCopy && bench.nodes[1].hasRot)
+        // One that only crashed goes on.
+        bench.restart(2)
+        for _ in 0..<40 {
+            bench.now = bench.now + .milliseconds(50)
+            for index in [0, 2] {
+                bench.step(index, .tick(.zero))
+                bench.deliver(to: index)
+                bench.sync(index)
+            }
+        }
+        #expect(!bench.nodes[2].isOldCopy && !bench.nodes[2].hasRot)
     }
 
     @Test("A late copy of a sync of the same ballot does not shrink the log (M20)")

@@ -5,6 +5,8 @@ import Consensus
 import Testing
 
 private let members = (1...3).map { MasterID(rawValue: $0) }
+private let founders = Membership(founders: members.map { founder($0) })
+private let first = ConfigurationStart(first: 1)
 
 /// A leader of its own with some entries, all chosen; and its records.
 private func leader(entries: Int) -> (node: PaxosNode, records: [PaxosRecord]) {
@@ -80,7 +82,7 @@ func installing() throws {
     let hash = leader.hash(at: slot)
     // One that has more already, but does not know that it is chosen.
     var ahead = node(.none, records)
-    let installed = persisted(ahead.install(slot, hash, .none))
+    let installed = persisted(ahead.install(slot, hash, .none, founders, first))
     #expect(ahead.end == leader.end && ahead.delivered == slot && ahead.chosen >= slot)
     #expect(ahead.accepted == leader.accepted && ahead.promised == leader.promised)
     #expect(installed == [.installed(slot, hash)])
@@ -89,13 +91,14 @@ func installing() throws {
     let before = behind
     #expect(!behind.hasRot && behind.end < slot)
     let higher = Ballot(configuration: 1, round: 9, node: members[1])
-    #expect(persisted(behind.install(slot, hash, higher)).first == .promise(higher))
+    let effects = behind.install(slot, hash, higher, founders, first)
+    #expect(persisted(effects).first == .promise(higher))
     #expect(behind.end == slot && behind.start == slot && behind.hash(at: slot) == hash)
     #expect(behind.accepted == before.accepted && behind.promised == higher)
     // Its records tell that something is missing, unless the snapshot is there.
     let logged = Array(records.prefix(30)) + [.installed(slot, hash)]
     #expect(node(.none, logged).hasRot)
-    let base = before.base(after: slot, hash, higher)
+    let base = before.base(after: slot, hash, higher, first)
     let restarted = node(base, [.promise(higher), .installed(slot, hash)])
     #expect(!restarted.hasRot && restarted.promised == higher)
 }

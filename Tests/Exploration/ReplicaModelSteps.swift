@@ -155,6 +155,10 @@ extension ReplicaModel {
             outside.acknowledged[Int(answer.tag) - 1] = answer.number
         }
         let facts = facts[Int(reaction.cell)]
+        let epoch = outside.configurations.first { $0.epoch == facts.promised }
+        if !reaction.answers.isEmpty, epoch?.members.count ?? 0 < scope.minMembers {
+            fault = fault ?? "a write was acknowledged by too few members (C5)"
+        }
         if facts.promised == outside.current.epoch, let learner = facts.learner, learner.isReady {
             outside.ready = learner.disk
         }

@@ -1,4 +1,5 @@
-// The explorer itself, and every state of a replica set in several small scopes.
+// The explorer itself, and every state of a replica set, and of the masters' Paxos, in several small
+// scopes.
 
 import Base
 import Exploration
@@ -92,6 +93,15 @@ private func explore(
         }
     }
 
+    @Test("The last survivor of a set goes on alone: it commits, and acknowledges nothing (C5)")
+    func survivor() {
+        explore("a survivor", atLeast: 200_000) {
+            $0.changes = 1
+            $0.writes = 2
+            $0.minMembers = 2
+        }
+    }
+
     @Test("A disk that left comes back, and late messages reach it (C9)")
     func learner() {
         explore("a learner", atLeast: 200_000) {
@@ -125,6 +135,87 @@ private func explore(
         explore("two changes", atLeast: 1_000_000, limit: 1_000_000) {
             $0.changes = 2
             $0.writes = 1
+        }
+    }
+}
+
+/// Every state of the masters' scope; prints how many there were.
+private func explore(
+    _ name: String, atLeast floor: Int, limit: Int = .max, _ adjust: (inout PaxosScope) -> Void
+) {
+    var scope = PaxosScope()
+    scope.restarts = 0
+    adjust(&scope)
+    var explorer = Explorer(PaxosModel(scope))
+    let findings = explorer.run(limit: limit)
+    print("explored \(name): \(findings.text); \(explorer.model.size)")
+    #expect(findings.fault == nil, "\(findings.text)")
+    #expect(findings.isComplete || limit < .max)
+    #expect(findings.states >= floor)
+}
+
+@Suite(.serialized) struct PaxosScopeTests {
+    @Test("Two masters want to lead at once, one process ends: nothing is chosen twice (M2-M5)")
+    func elections() {
+        explore("elections", atLeast: 100_000, limit: 400_000) {
+            $0.proposals = 1
+            $0.restarts = 1
+        }
+    }
+
+    @Test("Another leader takes over two changes that are under way (M2-M5)")
+    func takeOver() {
+        explore("a take-over", atLeast: 130_000) {
+            $0.beginsLed = true
+            $0.proposals = 2
+        }
+    }
+
+    @Test("Two take-overs one after the other (M2-M5)")
+    func takeOvers() {
+        explore("two take-overs", atLeast: 400_000, limit: 400_000) {
+            $0.beginsLed = true
+            $0.leaderships = 3
+            $0.proposals = 1
+        }
+    }
+
+    @Test("Messages that arrive twice, and a process that ends (M20)")
+    func duplicates() {
+        explore("duplicates", atLeast: 200_000, limit: 400_000) {
+            $0.beginsLed = true
+            $0.proposals = 1
+            $0.restarts = 1
+            $0.duplicates = 1
+        }
+    }
+
+    @Test("A restart loses what was under way to the disk; what was told stays (S2)")
+    func slowDisks() {
+        explore("slow disks of masters", atLeast: 400_000, limit: 400_000) {
+            $0.beginsLed = true
+            $0.proposals = 1
+            $0.restarts = 1
+            $0.duplicates = 1
+            $0.hasSlowDisks = true
+        }
+    }
+
+    @Test("Another master takes over while the fourth gets the vote of the third (M17)")
+    func replacement() {
+        explore("a replacement", atLeast: 300_000, limit: 300_000) {
+            $0.beginsLed = true
+            $0.proposals = 0
+            $0.replaces = true
+        }
+    }
+
+    @Test("A read while another leader takes over is not stale (M10)")
+    func reads() {
+        explore("reads of masters", atLeast: 50_000) {
+            $0.beginsLed = true
+            $0.proposals = 1
+            $0.reads = 1
         }
     }
 }

@@ -101,6 +101,70 @@ extension MasterGroup {
     }
 }
 
+@Suite struct SurvivorTests {
+    private func withSurvivor(servers: Int) throws -> (MasterGroup, SetConfiguration) {
+        let (group, set) = try MasterGroup.withSet(servers: servers)
+        for disk in [set.primary, set.backups[0]] { group.servers[group.place(disk)].isUp = false }
+        return (group, set)
+    }
+
+    @Test("The last survivor of a set goes on alone, and is filled up at once (C2, C19)")
+    func alone() throws {
+        let (group, set) = try withSurvivor(servers: 4)
+        let survivor = set.backups[1]
+        // Two seconds until a server counts as down, one until it has left.
+        group.run(milliseconds: 2_500)
+        #expect(group.map(set.set)?.configuration == set)
+        let isAlone = group.run {
+            $0.servers[$0.place(survivor)].views[set.set]?.members == [survivor]
+        }
+        #expect(isAlone && group.alarms.contains { $0.contains("only disk \(survivor) is left") })
+        group.run(milliseconds: 900)
+        let now = try #require(group.map(set.set)?.configuration)
+        #expect(now.members.count == 2 && now.primary == survivor)
+        #expect(now.epoch.rawValue == set.epoch.rawValue + 2)
+        // Who comes back joins again.
+        group.servers[group.place(set.backups[0])].isUp = true
+        group.run(milliseconds: 3_000)
+        let then = try #require(group.map(set.set)?.configuration)
+        #expect(then.members == (now.members + [set.backups[0]]).sorted())
+    }
+
+    @Test("A disk that dies while it is filled gives way to another (C19)")
+    func learnerDies() throws {
+        let (group, set) = try MasterGroup.withSet(servers: 5)
+        group.servers[group.place(set.backups[0])].isUp = false
+        let isFilled = group.run {
+            $0.servers[$0.place(set.primary)].fills.contains { $0.set == set.set }
+        }
+        #expect(isFilled)
+        let first = try #require(
+            group.servers[group.place(set.primary)].fills.last { $0.set == set.set }?.learner.disk)
+        let learner = LearnerReport(disk: first, durable: .none, isCounted: false, isReady: false)
+        group.servers[group.place(set.primary)].sets[set.set]?.learner = learner
+        group.servers[group.place(first)].isUp = false
+        group.run(milliseconds: 6_000)
+        let now = try #require(group.map(set.set)?.configuration)
+        #expect(now.members.count == 3 && !now.members.contains(first))
+    }
+
+    @Test("Without another disk to fill, or while a second member is there, it waits (C2)")
+    func waits() throws {
+        let (group, set) = try withSurvivor(servers: 3)
+        group.run(milliseconds: 20_000)
+        #expect(group.map(set.set)?.configuration == set)
+        let (other, second) = try withSurvivor(servers: 4)
+        for _ in 0..<10 {
+            other.run(milliseconds: 2_700)
+            other.servers[other.place(second.backups[0])].isUp = true
+            other.run(milliseconds: 500)
+            other.servers[other.place(second.backups[0])].isUp = false
+            let members = try #require(other.map(second.set)?.configuration.members)
+            #expect(members.count > 1)
+        }
+    }
+}
+
 @Suite struct TrashTests {
     /// A member goes, another takes its place, and it comes back with what it had.
     private func withStaleCopy(

@@ -44,35 +44,40 @@ func epochs() throws {
     cell.expectEqualTwins()
 }
 
-@Test("Members leave down to the least number, and come one at a time, never as primary (C2)")
+@Test("Members leave down to the least number or the last, and come singly, not as primary (C2)")
 func members() {
     var cell = Cell()
     let disks = (1...3).map { disk($0) }
     cell.expect(.done, cell.registration(4, incarnation: 7))
-    let create = Command.Action.createSet(members: disks, primary: disk(1), minMembers: 2)
+    let create = Command.Action.createSet(members: disks, primary: disk(1), minMembers: 3)
     guard case .set(let first) = cell.run(create) else {
         Issue.record("no set")
         return
     }
     var next = first
     next.epoch = first.epoch.next
+    next.members = [disk(2), disk(3)]
+    next.primary = disk(2)
+    cell.expect(.conflict, .changeEpoch(next, incarnations: incarnations(1, 1)))
+    next.members = [disk(4)]
+    next.primary = disk(4)
+    cell.expect(.conflict, .changeEpoch(next, incarnations: incarnations(7)))
+    // The last one goes on alone, and is filled up again.
     next.members = [disk(2)]
     next.primary = disk(2)
-    cell.expect(.conflict, .changeEpoch(next, incarnations: incarnations(1)))
-    next.members = [disk(2), disk(3)]
     var fewer = next
     fewer.minMembers = 1
-    cell.expect(.conflict, .changeEpoch(fewer, incarnations: incarnations(1, 1)))
-    cell.expect(.set(next), .changeEpoch(next, incarnations: incarnations(1, 1)))
+    cell.expect(.conflict, .changeEpoch(fewer, incarnations: incarnations(1)))
+    cell.expect(.set(next), .changeEpoch(next, incarnations: incarnations(1)))
     next.epoch = next.epoch.next
-    next.members = [disk(1), disk(2), disk(3), disk(4)]
-    cell.expect(.conflict, .changeEpoch(next, incarnations: incarnations(1, 1, 1, 7)))
-    next.members = [disk(2), disk(3), disk(4)]
-    next.primary = disk(4)
+    next.members = [disk(1), disk(2), disk(4)]
     cell.expect(.conflict, .changeEpoch(next, incarnations: incarnations(1, 1, 7)))
-    next.primary = disk(3)
-    cell.expect(.conflict, .changeEpoch(next, incarnations: incarnations(1, 1, 6)))
-    cell.expect(.set(next), .changeEpoch(next, incarnations: incarnations(1, 1, 7)))
+    next.members = [disk(2), disk(4)]
+    next.primary = disk(4)
+    cell.expect(.conflict, .changeEpoch(next, incarnations: incarnations(1, 7)))
+    next.primary = disk(2)
+    cell.expect(.conflict, .changeEpoch(next, incarnations: incarnations(1, 6)))
+    cell.expect(.set(next), .changeEpoch(next, incarnations: incarnations(1, 7)))
     cell.expectEqualTwins()
 }
 

@@ -9,48 +9,6 @@ import Base
 import Node
 import Wire
 
-/// A chunk that clients write to, and what is known of its set.
-struct SharedChunk {
-    var inode: InodeID
-    var chunk: ChunkID
-    var set: SetID
-}
-
-/// What all data clients of a run share.
-final class DataHistory {
-    var check = PageCheck()
-    var chunks: [SharedChunk] = []
-    /// The newest view of each set that a master told.
-    var views: [SetID: SetView] = [:]
-    /// What was acknowledged or read has numbers up to these: as an open would tell.
-    var numbers: [SetID: RecordNumber] = [:]
-    var lastStamp: UInt64 = 0
-    var acknowledged = 0
-    var reads = 0
-
-    func note(_ set: SetID, _ number: RecordNumber) {
-        numbers[set] = max(numbers[set] ?? .none, number)
-    }
-
-    func learn(_ view: SetView) { views.learn(view) }
-}
-
-extension [SetID: SetView] {
-    /// The view with the higher epoch stays.
-    fileprivate mutating func learn(_ view: SetView) {
-        let set = view.configuration.set
-        if let known = self[set], known.configuration.epoch > view.configuration.epoch { return }
-        self[set] = view
-    }
-}
-
-/// Cells: 512 bytes each, the first 16 of a block.
-enum Cell {
-    static let size = 512
-    static let count = 16
-    static let blocks = 3
-}
-
 /// The client; see the head of the file.
 final class DataClient: SimClient {
     enum Work {
@@ -126,6 +84,12 @@ final class DataClient: SimClient {
     }
 
     func start() { world.plan(timer: 0, client: place, after: .milliseconds(5)) }
+    /// Goes on after it was stopped, in a session that has not expired meanwhile.
+    func goOn(_ operations: Int) {
+        session = .none
+        budget = operations
+        isStopping = false
+    }
 
     // MARK: Time
 
@@ -359,7 +323,7 @@ final class DataClient: SimClient {
         _ reply: MetadataReply, _ request: MetadataRequest, _ index: Int, from place: Int
     ) {
         switch reply {
-        case .notLeader(let hint):
+        case .notLeader(let hint, _):
             let next = hint.map { Int($0.rawValue) - 1 } ?? place + 1
             leader = (next + masters - 1) % masters
             return sendLater(index)
@@ -413,8 +377,7 @@ final class DataClient: SimClient {
         case .done:
             items.remove(at: index)
             history.check.acknowledge(stamp, at: cells)
-            history.acknowledged += 1
-            history.note(set, reply.number)
+            history.acknowledge(set, reply)
             world.say("client \(number): write \(stamp) is acknowledged as \(reply.number)")
         case .notPrimary, .staleEpoch, .unknownSet:
             refresh(set)

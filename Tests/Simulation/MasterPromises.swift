@@ -46,23 +46,26 @@ struct MasterPromises {
     private(set) var promised = Ballot.none
     private(set) var accepted = Ballot.none
     private(set) var durable = Slot.none
+    /// How much it told to be durable in each ballot: a vote counts although a later one followed.
+    private(set) var votes: [Ballot: Slot] = [:]
 
     /// Takes note of a message; true if it promises anything.
     mutating func tell(_ head: [UInt8]) -> Bool {
         var reader = ByteReader(head)
         guard let kind = try? reader.read(UInt8.self) else { return false }
         switch kind {
-        case 2, 14:
+        case 16, 17:
             guard let ballot = Self.ballot(&reader) else { return false }
             promised = max(promised, ballot)
             return true
-        case 10:
+        case 18:
             guard let ballot = Self.ballot(&reader), let slot = try? reader.read(Slot.self) else {
                 return false
             }
             promised = max(promised, ballot)
             // Nothing yet: the sync is still on its way to the disk.
             guard slot > .none else { return true }
+            votes[ballot] = max(votes[ballot] ?? .none, slot)
             if ballot > accepted {
                 (accepted, durable) = (ballot, slot)
             } else if ballot == accepted {

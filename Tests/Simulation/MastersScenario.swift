@@ -1,5 +1,6 @@
-// Scenario "masters": three or five masters and their clients under chaos, then calm, then a loss
-// of power everywhere. Its checks are in MasterPromises and MetadataCheck, and here:
+// Scenario "masters": three or five masters, others that may join, their clients and an operator
+// who changes who the masters are, under chaos, then calm, then a loss of power everywhere. Its
+// checks are in MasterPromises, MembershipWatch and MetadataCheck, and here:
 //
 //  liveness     in calm a leader answers, and nothing a client asked stays open
 //  agreement    masters that applied the same slots have the same state; in the end all have
@@ -23,8 +24,12 @@ final class MastersScenario: Scenario, WorldObserver {
     private let history = MetadataHistory()
     private var clients: [MetadataClient] = []
     private let ids: [MasterID]
+    private let watch: MembershipWatch
+    private let changes: MasterOperator
     private var random: SeededRandom
     private var promises: [MasterPromises]
+    /// What a master told from the disk that was wiped.
+    private var former: [MasterPromises]
     /// The hash of every slot that was chosen anywhere.
     private var chosen: [EntryHash] = []
     /// And what they say.
@@ -40,16 +45,18 @@ final class MastersScenario: Scenario, WorldObserver {
 
     init(random: inout SeededRandom) {
         let count = random.chance(2, of: 3) ? 3 : 5
-        let ids = (1...count).map { MasterID(rawValue: UInt16($0)) }
-        let addresses = ids.map {
+        let spares = 3
+        let ids = (1...count + spares).map { MasterID(rawValue: UInt16($0)) }
+        let addresses = ids.prefix(count).map {
             MasterAddress(id: $0, address: PeerAddress(network: "m\($0)", socket: "", machine: ""))
         }
+        let founders = addresses.map { MasterMember(id: $0.id, address: $0.address) }
+        let watch = MembershipWatch(founders: Membership(founders: founders), nodes: ids.count)
         let segment = [64 << 10, 256 << 10, 1 << 20][random.below(3)]
         let drift = [0, 0, 1_000, 10_000][random.below(4)]
         let snapshots: UInt64 = [12, 30, 30, 100, 100_000][random.below(5)]
         var nodes: [SimNode] = []
         for (place, id) in ids.enumerated() {
-            let disk = DiskID(rawValue: UInt64(100 + place))
             nodes.append(
                 SimNode(
                     place: place, name: "master-\(id)", peer: .master(id), capacity: 64 << 20,
@@ -57,13 +64,18 @@ final class MastersScenario: Scenario, WorldObserver {
                 ) { node in
                     MasterCore(
                         MasterConfiguration(
-                            cell: Self.cell, id: id, masters: addresses, goal: 3, disk: disk,
+                            cell: Self.cell, id: id, masters: addresses,
+                            isJoining: place >= count, goal: 3, disk: watch.disk(of: place),
                             seed: UInt64(node.run) << 8 | UInt64(place), segmentSize: segment,
                             snapshotEntries: snapshots))
                 })
         }
         self.ids = ids
-        world = World(nodes: nodes, clients: 1 + random.below(4), random: &random)
+        self.watch = watch
+        world = World(nodes: nodes, clients: 2 + random.below(4), random: &random)
+        changes = MasterOperator(
+            number: world.clients - 1, world: world, founders: count, watch: watch,
+            random: &random)
         var swarm = Swarm(random: &random, allowed: FaultKind.allCases)
         if swarm.kinds.contains(.rot) {
             swarm.rotting = (0..<(count - 1) / 2).map { _ in random.below(count) }
@@ -71,35 +83,43 @@ final class MastersScenario: Scenario, WorldObserver {
             swarm.rotsCheckpoints = true
         }
         chaos = Chaos(world: world, swarm: swarm, random: &random)
-        promises = Array(repeating: MasterPromises(), count: count)
-        checkedRuns = Array(repeating: 0, count: count)
+        // A rotten disk is the one that the masters survive, where there is one.
+        changes.wipes = swarm.kinds.contains(.rot) ? 0 : random.below(3)
+        promises = Array(repeating: MasterPromises(), count: ids.count)
+        former = promises
+        checkedRuns = Array(repeating: 0, count: ids.count)
         startedRuns = checkedRuns
-        lastDigest = Array(repeating: .none, count: count)
+        lastDigest = Array(repeating: .none, count: ids.count)
         self.random = random.fork()
-        for number in 0..<world.clients {
+        for number in 0..<world.clients - 1 {
             clients.append(
                 MetadataClient(
-                    number: number, world: world, masters: count, history: history,
+                    number: number, world: world, masters: ids.count, history: history,
                     random: &random))
         }
         for client in clients {
             client.chosen = { [unowned self] in Slot(rawValue: UInt64(self.chosen.count)) }
         }
+        changes.wipe = { [unowned self] in self.wipe($0) }
         world.observer = self
         world.describeFrame = Self.describe
     }
 
-    var probes: [String] { reached.sorted() }
+    var probes: [String] {
+        reached.union(watch.reached).union(changes.done).sorted()
+    }
 
     func run() {
         for node in world.nodes { world.start(node) }
         for client in clients { client.start() }
+        changes.start()
         world.run(until: Instant(nanoseconds: 1_200_000_000))
         let end = world.now + .seconds(4)
         chaos.begin(until: end)
         world.run(until: end)
         chaos.calm()
         for client in clients { client.isStopping = true }
+        changes.isStopping = true
         settle("calm")
         checkHistory()
         guard world.failure == nil else { return }
@@ -127,14 +147,27 @@ final class MastersScenario: Scenario, WorldObserver {
     }
 
     private var isSettled: Bool {
-        guard clients.allSatisfy(\.isIdle) else { return false }
-        let cores = world.nodes.compactMap { $0.core as? MasterCore }
+        guard clients.allSatisfy(\.isIdle), watch.current.learner == nil else { return false }
+        let members = watch.current.members.filter { $0.id != watch.wiped }
+            .map { world.nodes[Int($0.id.rawValue) - 1] }
+        let cores = members.compactMap { $0.core as? MasterCore }
         let last = Slot(rawValue: UInt64(chosen.count))
-        return cores.count == world.nodes.count && cores.contains(where: \.isLeading)
+        return cores.count == members.count && cores.contains(where: \.isLeading)
             && cores.allSatisfy { $0.applied == last || $0.isDamaged }
             && cores.allSatisfy {
                 $0.isDamaged || $0.stateDigest == cores[0].stateDigest || cores[0].isDamaged
             }
+    }
+
+    /// A master loses its disk, and comes back with an empty one.
+    private func wipe(_ id: MasterID) {
+        let node = world.nodes[Int(id.rawValue) - 1]
+        world.crash(node, power: true)
+        watch.wipe(id)
+        node.disk = SimDisk(capacity: node.disk.capacity, random: random.fork())
+        former[node.place] = promises[node.place]
+        promises[node.place] = MasterPromises()
+        chaos.restart(node)
     }
 
     // MARK: Watching
@@ -188,12 +221,19 @@ final class MastersScenario: Scenario, WorldObserver {
                 return world.fail("amnesia", "\(node.name) \(forgotten)")
             }
         }
+        if paxos.isOldCopy, node.disk.damage == 0 {
+            return world.fail("old copy", "\(node.name) takes its disk for an old copy")
+        }
         checkChosen(node, paxos)
         checkSnapshots(node, core, paxos)
         if core.isLeading, leaders.last != paxos.promised {
             guard paxos.promised.node == ids[node.place] else {
                 return world.fail("leader", "\(node.name) leads in \(paxos.promised)")
             }
+            guard
+                watch.membership(paxos.promised.configuration)?.hasVote(
+                    ids[node.place], on: watch.disk(of: node.place)) == true
+            else { return world.fail("leader", "\(node.name) leads and has no vote") }
             leaders.append(paxos.promised)
             if leaders.count > 1 { reached.insert("leader-changed") }
         }
@@ -213,7 +253,9 @@ final class MastersScenario: Scenario, WorldObserver {
         }
         guard core.applied == paxos.start, core.applied > lastDigest[node.place] else { return }
         // A start from a snapshot, or one that came while it ran.
-        reached.insert(startedRuns[node.place] == node.run ? "snapshot-came" : "snapshot-loaded")
+        let came = startedRuns[node.place] == node.run
+        reached.insert(came ? "snapshot-came" : "snapshot-loaded")
+        if came { watch.filled(ids[node.place]) }
     }
 
     private func checkChosen(_ node: SimNode, _ paxos: PaxosNode) {
@@ -225,11 +267,17 @@ final class MastersScenario: Scenario, WorldObserver {
         if last > known {
             for slot in known + 1...last {
                 let entry = paxos.entry(at: Slot(rawValue: UInt64(slot)))
+                let isOwn = paxos.accepted.node == ids[node.place]
+                if isOwn { checkVotes(node, paxos, entry.slot) }
+                let number = watch.current.number
+                if let wrong = watch.chose(entry, leader: isOwn ? ids[node.place] : nil) {
+                    return world.fail(wrong.check, wrong.detail)
+                }
+                if isOwn, watch.current.number > number { checkVotes(node, paxos, entry.slot) }
                 chosen.append(entry.hash)
                 bodies.append(ChosenBody(ballot: entry.ballot, body: entry.body))
             }
             let slot = Slot(rawValue: UInt64(last))
-            if paxos.accepted.node == ids[node.place] { checkVotes(node, paxos, slot) }
             if random.chance(1, of: 200) { checkMajority(slot) }
         }
         // Equal hashes mean equal logs up to there.
@@ -239,30 +287,36 @@ final class MastersScenario: Scenario, WorldObserver {
         }
     }
 
-    /// A leader calls a slot chosen: a majority must have told so in its ballot (M5).
+    /// A leader calls a slot chosen: a majority of the voters must have told so in its ballot,
+    /// from the disks that have the votes (M5, M18). Of a stop entry, that of both configurations.
     private func checkVotes(_ node: SimNode, _ paxos: PaxosNode, _ slot: Slot) {
-        let votes = world.nodes.filter { other in
-            if other.place == node.place { return paxos.durable >= slot }
-            let told = promises[other.place]
-            return told.accepted == paxos.accepted && told.durable >= slot
+        let votes = watch.current.voters.filter { voter in
+            let place = Int(voter.id.rawValue) - 1
+            let isPresent = voter.disk == .none || voter.disk == watch.disk(of: place)
+            if place == node.place, isPresent { return paxos.durable >= slot }
+            let told = (isPresent ? [promises[place]] : []) + [former[place]]
+            return told.contains { ($0.votes[paxos.accepted] ?? .none) >= slot }
         }
-        if 2 * votes.count <= world.nodes.count {
+        if votes.count < watch.current.quorum {
             world.fail(
                 "votes",
-                "\(node.name) calls \(slot) chosen in \(paxos.accepted) by \(votes.map(\.name))")
+                "\(node.name) calls \(slot) chosen in \(paxos.accepted) by "
+                    + "\(votes.map(\.id)) of \(watch.current)")
         }
     }
 
     private func checkMajority(_ slot: Slot) {
         let hash = chosen[Int(slot.rawValue) - 1]
-        let holders = world.nodes.filter { node in
-            guard node.disk.damage == 0 else { return true }
+        let holders = watch.current.voters.filter { voter in
+            let node = world.nodes[Int(voter.id.rawValue) - 1]
+            guard node.disk.damage == 0, voter.id != watch.wiped else { return true }
             guard let found = durable(node), found.end >= slot else { return false }
             // What is in its snapshot is not in its log.
             return found.start > slot || found.hash(at: slot) == hash
         }
-        if 2 * holders.count <= world.nodes.count {
-            world.fail("majority", "slot \(slot) is on the disks of \(holders.map(\.name)) only")
+        if holders.count < watch.current.quorum {
+            world.fail(
+                "majority", "slot \(slot) is on the disks of \(holders.map(\.id)) only")
         }
     }
 

@@ -15,7 +15,7 @@ import Wire
 /// A slot of the chosen log, as it is on disk.
 struct ChosenBody {
     var ballot: Ballot
-    /// 1 and the leader's time, or 2 and a batch of commands.
+    /// 1 and the leader's time, or 2 and a batch of commands, or 3 and masters.
     var body: ArraySlice<UInt8>
 }
 
@@ -61,6 +61,7 @@ struct MetadataReplay {
     private mutating func apply(
         _ entry: ChosenBody, _ slot: Slot, _ namespace: inout Namespace
     ) throws {
+        guard entry.body.first != 3 else { return }
         var reader = ByteReader(entry.body.dropFirst())
         guard entry.body.first == 2 else {
             let begin = Command.Action.begin(

@@ -198,7 +198,7 @@ final class MetadataClient: SimClient {
             return world.fail("reply coding", "\(error)")
         }
         switch reply {
-        case .notLeader(let hint):
+        case .notLeader(let hint, _):
             if let hint, Int(hint.rawValue) <= masters {
                 target = Int(hint.rawValue) - 1
             } else {

@@ -143,7 +143,7 @@ final class OperatorClient: SimClient {
         case .session(let id, _):
             session = id
             nextNumber = 1
-        case .map(let map): plan(map)
+        case .map(let map): if wantsMap { plan(map) }
         case .done: note(open)
         case .refused: done.insert("operation-refused")
         default: return world.fail("operations", "\(open.body) got \(reply)")

@@ -1,12 +1,13 @@
 // Scenario "replicas": chunk servers, one or three masters and clients that write and read, under
-// chaos, then calm, then a loss of power everywhere. Its checks are in PageCheck and
-// ReplicaPromises, and here:
+// chaos, then calm, then in some seeds the loss of all members but one of a set for good, then a
+// loss of power everywhere. Its checks are in PageCheck and ReplicaPromises, and here:
 //
 //  liveness     in calm everything that clients asked is answered
 //  whole        some time into the calm every set has as many members as are wanted
 //  leak         and no disk has more of a set that is elsewhere than that it was there (C14)
 //  agreement    in the end every member returns the same cells
 //  durability   after the loss of power the same holds again
+//  members      nothing is acknowledged by fewer than two members, where two copies are wanted
 //  scrub        after a pass over every disk no read meets damage (C18)
 //  copies       at any common record the content of all copies of a block is the same (C18)
 //  halt         no server stops by itself but for a broken disk
@@ -43,6 +44,9 @@ final class ReplicasScenario: Scenario, WorldObserver {
     /// The last report of the scrub of each chunk server.
     private var scrubs: [ServerID: ScrubReport] = [:]
     private var isScrubbed = false
+    /// Places of chunk servers that are gone for good.
+    private var lost: Set<Int> = []
+    private let mayLoseMembers: Bool
     /// Damaged records that reads met until the pass was over.
     private var met: UInt64 = 0
 
@@ -71,6 +75,9 @@ final class ReplicasScenario: Scenario, WorldObserver {
             swarm.rotting = [masters + random.below(servers)]
             swarm.rotBudget = 1 + random.below(4)
         }
+        // The last survivor must not be the one whose bytes are damaged.
+        mayLoseMembers =
+            !swarm.kinds.contains(.rot) && servers > goal && sizes.repairDelay < .seconds(10)
         chaos = Chaos(world: world, swarm: swarm, random: &random)
         checkedRuns = Array(repeating: 0, count: nodes.count)
         self.random = random.fork()
@@ -179,16 +186,64 @@ final class ReplicasScenario: Scenario, WorldObserver {
         awaitScrub()
         readEverything("calm")
         checkScrub()
+        if mayLoseMembers { loseMembers() }
         guard world.failure == nil else { return }
-        for node in world.nodes { world.crash(node, power: true) }
-        for node in world.nodes { world.start(node) }
+        for node in living { world.crash(node, power: true) }
+        for node in living { world.start(node) }
         settle("after the power cut")
         readEverything("after the power cut")
+        checkMembers()
         if history.acknowledged > 20 { reached.insert("many-writes") }
     }
 
-    private func settle(_ when: String) {
-        let deadline = world.now + .seconds(30)
+    /// All members of a set but one are lost for good while clients write (C2, C19).
+    private func loseMembers() {
+        world.run(until: world.now + .seconds(4))  // Nothing that chaos planned is left then.
+        guard world.failure == nil, let set = history.chunks.first?.set,
+            let victims = latest[set]?.members.dropLast(), !victims.isEmpty,
+            Set(history.chunks.map(\.set)).allSatisfy({
+                !Set(latest[$0]?.members ?? []).isSubset(of: victims)
+            })
+        else { return }
+        for client in clients { client.goOn(40) }
+        world.run(until: world.now + .milliseconds(Int64(random.below(600))))
+        for disk in victims {
+            let node = world.nodes[masters + Int(disk.rawValue) - 1]
+            lost.insert(node.place)
+            world.crash(node, power: true)
+        }
+        world.run(until: world.now + .milliseconds(Int64(random.below(4_000))))
+        if random.chance(1, of: 2) {
+            let node = living[random.below(living.count)]
+            world.crash(node, power: random.chance(1, of: 2))
+            world.start(node)
+        }
+        reached.insert("members-lost")
+        world.run(until: world.now + .seconds(1))
+        for client in clients { client.isStopping = true }
+        // A new leader gives servers more time, and a copy is slow where messages pass each other.
+        settle("after the loss", limit: .seconds(120))
+        awaitWholeSets()
+        readEverything("after the loss")
+    }
+
+    private var living: [SimNode] { world.nodes.filter { !lost.contains($0.place) } }
+    /// So many members a set can have.
+    private var wanted: Int { min(goal, living.count - masters) }
+
+    /// What was acknowledged was on enough disks.
+    private func checkMembers() {
+        for (set, epochs) in history.epochs.sorted(by: { $0.key < $1.key }) {
+            for epoch in epochs {
+                let members = promises.members(set, epoch)
+                guard members.count < min(2, goal) else { continue }
+                world.fail("members", "set \(set): acknowledged in \(epoch) by \(members)")
+            }
+        }
+    }
+
+    private func settle(_ when: String, limit: Interval = .seconds(30)) {
+        let deadline = world.now + limit
         while world.failure == nil,
             !(clients.allSatisfy(\.isIdle) && operators.allSatisfy(\.isIdle))
         {
@@ -208,7 +263,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
         var grown = world.now
         let used = Set(history.chunks.map(\.set)).sorted()
         while world.failure == nil {
-            let small = used.filter { latest[$0].map { $0.members.count < goal } ?? false }
+            let small = used.filter { latest[$0].map { $0.members.count < wanted } ?? false }
             let left = leftovers
             if small.isEmpty, left.isEmpty { return }
             let learners = reports.values.compactMap { $0.learner?.durable }.sorted()
@@ -266,6 +321,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
             })
         return reports.filter { name, report in
             let members = latest[name.set]?.members ?? []
+            if lost.contains(masters + Int(name.disk.rawValue) - 1) { return false }
             return members.count >= goal && !members.contains(name.disk)
                 && !damaged.contains(name.set) && report.prepared > .none
         }.values.sorted { ($0.set, $0.disk) < ($1.set, $1.disk) }
@@ -379,6 +435,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
         guard let known, known.epoch.next == next.epoch else { return }
         let hasJoined = !next.members.allSatisfy(known.members.contains)
         if next.members.count < known.members.count { reached.insert("member-left") }
+        if next.members.count == 1, known.members.count > 1 { reached.insert("went-on-alone") }
         if hasJoined {
             reached.insert("member-joined")
             let isSame = next.members.count == known.members.count

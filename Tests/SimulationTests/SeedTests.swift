@@ -58,7 +58,9 @@ private func expectNoFailure(
             "masters", from: 100_000, count: 400,
             probes: [
                 "leader-changed", "master-restarted", "master-disk-broke", "master-rotten",
-                "snapshot-taken", "snapshot-loaded", "snapshot-came",
+                "snapshot-taken", "snapshot-loaded", "snapshot-came", "master-added",
+                "master-removed", "leader-removed-itself", "master-transfer-ordered",
+                "wiped-master-replaced", "learner-with-snapshot-promoted",
             ])
     }
 
@@ -68,7 +70,8 @@ private func expectNoFailure(
             "replicas", from: 200_000, count: 400,
             probes: [
                 "write-acknowledged", "second-epoch", "restarted", "disk-broke", "scrub-passed",
-                "scrub-found", "scrub-repaired", "copies-compared",
+                "scrub-found", "scrub-repaired", "copies-compared", "members-lost",
+                "went-on-alone",
             ])
     }
 

@@ -96,7 +96,8 @@ extension Samples {
                             order: $0.number(), set: $0.name(), chunks: $0.list { $0.chunk() })
                     }, cuts: list(4, cut),
                     fences: FenceList(
-                        version: number(), sessions: flag() ? list { $0.name() } : nil))),
+                        version: number(), sessions: flag() ? list { $0.name() } : nil),
+                    masters: membership())),
         ]
     }
 }

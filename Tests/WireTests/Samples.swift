@@ -37,6 +37,19 @@ struct Samples {
         PeerAddress(network: text(), socket: text(), machine: text())
     }
 
+    mutating func membership() -> Membership {
+        var membership = Membership(
+            founders: (1...3).map { id in
+                MasterMember(
+                    id: MasterID(rawValue: id), address: address(),
+                    disk: DiskID(rawValue: UInt64(random.below(2))))
+            })
+        let place = PeerAddress(network: "new:1", socket: "", machine: "")
+        let added = try? membership.adding(
+            MasterID(rawValue: 9), at: place, replacing: flag() ? MasterID(rawValue: 2) : nil)
+        if flag(), let added { membership = added }
+        return flag() ? membership.renewed() : membership
+    }
     mutating func attributes() -> Attributes {
         Attributes(
             inode: name(), kind: FileKind.allCases[random.below(FileKind.allCases.count)],
@@ -151,7 +164,9 @@ extension Samples {
             .readDirectory(name(), after: number(), limit: number(), withAttributes: flag()),
             .extendedAttribute(name(), name: bytes()), .extendedAttributes(name()),
             .layout(name(), first: number(), count: number()), .open(name()), .close(name()),
-            .sets(list { $0.name() }), .statistics, .status,
+            .sets(list { $0.name() }), .statistics, .status, .masters,
+            .order(.add(name(), address(), replacing: flag() ? name() : nil)),
+            .order(.remove(name())), .order(.transfer(flag() ? name() : nil)),
         ]
     }
     mutating func metadataChanges() -> [MetadataChange] {
@@ -178,23 +193,30 @@ extension Samples {
     mutating func replies() -> [MetadataReply] {
         let errors = FileError.allCases
         return [
-            .failed(errors[random.below(errors.count)]), .notLeader(flag() ? name() : nil),
-            .retry, .sessionDead, .forgotten, .done, .entry(attributes()),
+            .failed(errors[random.below(errors.count)]),
+            .notLeader(flag() ? name() : nil, membership()), .retry,
+            .sessionDead, .forgotten, .done, .entry(attributes()),
             .created(attributes(), layout()), .opened(attributes(), layout()), .layout(layout()),
             .outdated(attributes(), layout()), .bytes(bytes()), .names(list { $0.bytes() }),
             .directory(list { $0.entry() }, atEnd: flag()), .sets(list { $0.view() }),
             .statistics(CellStatistics(capacity: number(), free: number(), files: number())),
             .session(name(), time: time()), .orphans(list { $0.name() }, time: time()),
-            .status(status()),
+            .status(status()), .refused(Refusal(.changeOpen, number())),
+            .masters(
+                MastersView(
+                    id: name(), membership: membership(), leader: flag() ? name() : nil,
+                    end: name())),
         ]
     }
     mutating func status() -> CellStatus {
         CellStatus(
-            cell: cell(), goal: number(), round: number(), chosen: name(), applied: name(),
+            cell: cell(), goal: number(), configuration: number(), round: number(), chosen: name(),
+            applied: name(),
             masters: list {
                 MasterStatus(
                     id: $0.name(), address: $0.address(), isLeader: $0.flag(), isUp: $0.flag(),
-                    hasRot: $0.flag(), durable: $0.name(), snapshot: $0.name(),
+                    hasRot: $0.flag(), isVoter: $0.flag(), isStranger: $0.flag(),
+                    durable: $0.name(), chosen: $0.name(), snapshot: $0.name(),
                     firstKept: $0.name(),
                     connections: $0.flag() ? $0.connections() : nil)
             },

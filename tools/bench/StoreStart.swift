@@ -1,4 +1,9 @@
 // bench store-start: how long the store of a disk takes to start, and what its index costs.
+//
+// Makes the index of a disk in DIR, which must not be there, with so much stored data (100 GB) in
+// blocks (64 KiB) of files (64 MiB), and MIB of log (1,024, the most there is) after the last
+// checkpoint. Then starts it twice, as after a crash and as after a stop, and removes DIR. What
+// records hold is left out but for the tail: the files have holes there.
 
 import Base
 import Glibc
@@ -6,7 +11,7 @@ import Logging
 import Storage
 import Store
 
-/// See the head of `Bench.swift`.
+/// See the head of this file.
 struct StoreStart {
     private var stored = 100_000_000_000
     private var block = 64 << 10

@@ -1,5 +1,8 @@
-// explore: explores a replica set in a scope of choice, and prints what it found.
+// explore: explores a replica set, or the masters' Paxos, in a scope of choice, and prints what it
+// found.
 //
+//   explore masters [--leaderships N] [--proposals N] [--reads N] [--restarts N]
+//           [--duplicates N] [--slow-disks] [--led] [--replaces] [--limit STATES]
 //   explore [--changes N] [--writes N] [--retries N] [--restarts N] [--silences N]
 //           [--min-members N] [--members N] [--slow-disks] [--leases] [--alone]
 //           [--limit STATES]
@@ -39,21 +42,62 @@ private func parse(_ words: [String]) -> (scope: Scope, limit: Int)? {
     return (scope, limit)
 }
 
+/// The same of the masters.
+private func parseMasters(_ words: ArraySlice<String>) -> (scope: PaxosScope, limit: Int)? {
+    let flags: [String: WritableKeyPath<PaxosScope, Bool>] = [
+        "--slow-disks": \.hasSlowDisks, "--led": \.beginsLed, "--replaces": \.replaces,
+    ]
+    var scope = PaxosScope()
+    var limit = Int.max
+    var rest = words
+    while let word = rest.popFirst() {
+        if let flag = flags[word] {
+            scope[keyPath: flag] = true
+            continue
+        }
+        guard let value = rest.popFirst().flatMap({ Int($0) }), value >= 0 else { return nil }
+        switch word {
+        case "--leaderships": scope.leaderships = value
+        case "--proposals": scope.proposals = value
+        case "--reads": scope.reads = value
+        case "--restarts": scope.restarts = value
+        case "--duplicates": scope.duplicates = value
+        case "--limit": limit = value
+        default: return nil
+        }
+    }
+    return (scope, limit)
+}
+
 @main
 enum Program {
     static func main() {
         setvbuf(stdout, nil, _IOLBF, 0)
-        guard let (scope, limit) = parse(Array(CommandLine.arguments.dropFirst())) else {
-            print("usage: explore [--changes N] [--writes N] …; see the head of its source")
-            exit(2)
+        let words = CommandLine.arguments.dropFirst()
+        if words.first == "masters" {
+            guard let (scope, limit) = parseMasters(words.dropFirst()) else { usage() }
+            run(PaxosModel(scope), limit) { $0.size }
+        } else {
+            guard let (scope, limit) = parse(Array(words)) else { usage() }
+            run(ReplicaModel(scope), limit) { $0.size }
         }
+    }
+
+    private static func usage() -> Never {
+        print("usage: explore [masters] [--restarts N] …; see the head of its source")
+        exit(2)
+    }
+
+    private static func run<Model: Explorable>(
+        _ model: Model, _ limit: Int, size: (Model) -> String
+    ) -> Never {
         let clock = ContinuousClock()
         let start = clock.now
-        var explorer = Explorer(ReplicaModel(scope))
+        var explorer = Explorer(model)
         let findings = explorer.run(limit: limit) { level in
             print("depth \(level.depth): \(level.states) states, \(clock.now - start)")
         }
-        print(explorer.model.size)
+        print(size(explorer.model))
         print(findings.text)
         exit(findings.fault == nil ? 0 : 1)
     }
