@@ -32,9 +32,12 @@ final class MembershipWatch {
         DiskID(rawValue: UInt64(100 + place + 1_000 * wipesOf[place]))
     }
     func membership(_ number: UInt32) -> Membership? { byNumber[number] }
-    /// Whether the loss of one more disk is a fault that the masters must survive.
+    /// An entry was chosen in the present configuration.
+    private var hasBegun = false
+    /// Whether the loss of one more disk is a fault that the masters must survive: until a
+    /// configuration has begun, the disks of the one before count as well.
     var mayWipe: Bool {
-        wiped == nil && current.learner == nil && current.voters.count >= 3
+        wiped == nil && hasBegun && current.learner == nil && current.voters.count >= 3
             && current.voters.allSatisfy { $0.disk != .none }
     }
     /// A snapshot came to a master.
@@ -54,6 +57,7 @@ final class MembershipWatch {
                 "slot \(entry.slot) of ballot \(entry.ballot) in configuration \(current.number)"
             )
         }
+        hasBegun = true
         guard case .members(let next) = entry.content else { return nil }
         let (before, after) = (Set(current.voters.map(\.id)), Set(next.voters.map(\.id)))
         let isStop = next.number == current.number + 1
@@ -72,6 +76,7 @@ final class MembershipWatch {
         }
         byNumber[next.number] = next
         current = next
+        hasBegun = !isStop
         return nil
     }
 }
