@@ -8,7 +8,7 @@
 package struct MasterMember: Hashable, Sendable {
     package var id: MasterID
     package var address: PeerAddress
-    /// Votes count from this disk only (M18); `.none`: it is not known yet, and any disk counts.
+    /// Votes count from this disk only (M18); `.none`: it is not known yet, any disk counts.
     package var disk: DiskID
     /// False: a learner, which gets the log and has no vote.
     package var isVoter: Bool
@@ -63,8 +63,12 @@ package struct Membership: Hashable, Sendable {
 
     package var voters: [MasterMember] { members.filter(\.isVoter) }
     package var learner: MasterMember? { members.first { !$0.isVoter } }
-    /// How many voters make a majority.
-    package var majority: Int { members.count(where: \.isVoter) / 2 + 1 }
+    /// How many voters make a quorum: a majority; all of them while a disk is not known, so that no
+    /// other disk under a known name ever makes one with those who missed something (M18).
+    package var quorum: Int {
+        let voters = voters
+        return voters.contains { $0.disk == .none } ? voters.count : voters.count / 2 + 1
+    }
     /// The member of this id.
     package subscript(id: MasterID) -> MasterMember? { members.first { $0.id == id } }
     /// Whether what a master says from this disk is a vote (M18).

@@ -72,6 +72,7 @@ struct Election: Hashable {
             neighbour.disk = member.disk
             return neighbour
         }
+        othersForQuorum = membership.quorum - 1
         drawJitter()
     }
     /// A master of a configuration that this one does not know: it is heard, without a vote.
@@ -83,8 +84,8 @@ struct Election: Hashable {
     private mutating func drawJitter() {
         jitter = neighbours.isEmpty ? .zero : .milliseconds(Int64(20 + random.below(180)))
     }
-    /// How many neighbours make a majority with this master.
-    var othersForQuorum: Int { (neighbours.count(where: \.isVoter) + 1) / 2 }
+    /// How many neighbours make a quorum with this master, if it has a vote.
+    private(set) var othersForQuorum = 0
 
     /// Notes a ballot that was seen anywhere.
     mutating func note(_ ballot: Ballot) { highestRound = max(highestRound, ballot.round) }

@@ -119,7 +119,7 @@ struct Leader: Hashable {
         let promises = followers.filter { follower in
             follower.promise.map { membership.hasVote(follower.id, on: $0.disk) } ?? false
         }
-        guard promises.count >= membership.majority - 1 else { return }
+        guard promises.count >= membership.quorum - 1 else { return }
         let own = acceptor.state
         let best = promises.max { rank($0.promise!) < rank($1.promise!) }
         guard let best, let state = best.promise, rank(state) > rank(own) else {

@@ -39,7 +39,7 @@ extension Leader {
         effects.append(.send(id, .prepare(ballot, acceptor.started)))
     }
 
-    /// Up to where a majority of these masters has the log on its disks, in this ballot.
+    /// Up to where a quorum of these masters has the log on its disks, in this ballot.
     func durable(in membership: Membership, _ acceptor: Acceptor) -> Slot {
         let votes = membership.voters.map { voter -> Slot in
             if voter.id == ballot.node { return acceptor.durable }
@@ -48,7 +48,7 @@ extension Leader {
             else { return .none }
             return follower.durable
         }.sorted(by: >)
-        return votes[votes.count / 2]
+        return votes[membership.quorum - 1]
     }
 
     /// Learners came or went.

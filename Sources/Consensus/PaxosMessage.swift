@@ -28,9 +28,10 @@ package struct Heartbeat: Hashable, Sendable {
     var started: ConfigurationStart
     /// Its disk (M18).
     var disk: DiskID
-    /// The highest ballot of which the receiver, on its present disk, told the sender that it had
-    /// promised it: a receiver that knows of none so high has an old copy of that disk (M18).
+    /// The highest ballot of which the receiver told the sender that it had promised it, and on
+    /// which disk: if that is its disk, and knows of none so high, it is an old copy (M18).
     var told: Ballot
+    var toldDisk: DiskID
     /// Durable there, the newest first (M15).
     var snapshots: [SnapshotMark]
 
@@ -44,6 +45,7 @@ package struct Heartbeat: Hashable, Sendable {
         started.encode(into: &writer)
         writer.write(disk)
         told.encode(into: &writer)
+        writer.write(toldDisk)
         writer.writeList(snapshots) { $1.encode(into: &$0) }
     }
 }
@@ -66,6 +68,7 @@ extension Heartbeat {
         started = try ConfigurationStart(from: &reader)
         disk = try reader.read()
         told = try Ballot(from: &reader)
+        toldDisk = try reader.read()
         snapshots = try reader.readList(bound: 2) { (reader) throws(DecodeError) in
             try SnapshotMark(from: &reader)
         }

@@ -94,7 +94,7 @@ package struct PaxosNode: Hashable, Sendable {
     var acceptor: Acceptor
     var election: Election
     var leader: Leader?
-    var reads = ReadIndex(peers: [])
+    var reads = ReadIndex(peers: [], others: 0)
     private var wall = Timestamp.zero
     /// The masters by the last entry that was delivered.
     package internal(set) var membership: Membership
@@ -322,14 +322,13 @@ package struct PaxosNode: Hashable, Sendable {
 
     func beat(now: Instant, _ effects: inout [PaxosEffect]) {
         for neighbour in election.neighbours {
-            let isSame = neighbour.last?.disk == neighbour.toldDisk
             let heartbeat = Heartbeat(
                 sent: now, echo: neighbour.last?.sent, promised: acceptor.promised,
                 accepted: acceptor.accepted, start: acceptor.log.start, end: acceptor.log.end,
                 durable: acceptor.durable, chosen: acceptor.chosen, isLeading: leader != nil,
                 isHappy: election.isHappy, isTrusted: acceptor.isTrusted && !isDismissed,
                 started: acceptor.started, disk: acceptor.disk,
-                told: isSame ? neighbour.told : .none, snapshots: snapshots)
+                told: neighbour.told, toldDisk: neighbour.toldDisk, snapshots: snapshots)
             effects.append(.send(neighbour.id, .heartbeat(heartbeat)))
         }
     }
@@ -344,7 +343,8 @@ package struct PaxosNode: Hashable, Sendable {
         reads = newReads
     }
     private var newReads: ReadIndex {
-        ReadIndex(peers: acting.voters.map(\.id).filter { $0 != id })
+        ReadIndex(
+            peers: acting.voters.map(\.id).filter { $0 != id }, others: acting.quorum - 1)
     }
 
     mutating func stop(now: Instant, _ effects: inout [PaxosEffect]) {
@@ -426,7 +426,8 @@ package struct PaxosNode: Hashable, Sendable {
         _ heartbeat: Heartbeat, from: MasterID, now: Instant, _ effects: inout [PaxosEffect]
     ) {
         election.heard(heartbeat, from: from, now: now)
-        if acceptor.isTrusted, heartbeat.told > acceptor.promised {
+        let isMine = heartbeat.toldDisk == acceptor.disk
+        if isMine, acceptor.isTrusted, heartbeat.told > acceptor.promised {
             // What this master promised then, it may break now.
             isOldCopy = true
             acceptor.distrust()

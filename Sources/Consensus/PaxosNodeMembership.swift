@@ -139,7 +139,9 @@ extension PaxosNode {
                     && election.isReached(voter.id, now: now)
                     && next.hasVote(voter.id, on: disk(of: voter.id))
         }
-        guard able.count >= next.majority else { throw Refusal(.noMajority, UInt64(able.count)) }
+        guard able.count >= next.quorum, next.voters.allSatisfy({ $0.disk != .none }) else {
+            throw Refusal(.noMajority, UInt64(able.count))
+        }
     }
 
     /// Where votes of a master came from.
@@ -176,8 +178,7 @@ extension PaxosNode {
         } else {
             return
         }
-        guard next.voters.allSatisfy({ $0.disk != .none }),
-            (try? checkMajority(next, now: now)) != nil
+        guard (try? checkMajority(next, now: now)) != nil
         else { return }
         propose(next, &effects)
     }

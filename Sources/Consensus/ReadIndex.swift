@@ -37,16 +37,16 @@ struct ReadIndex: Hashable {
     private var waiting: [Waiting] = []
     /// The quick peers first.
     private var answers: [Answer]
-    /// Peers that make a majority with the leader.
+    /// How many peers make a quorum with the leader.
     private let others: Int
     private var nonce: UInt64 = 0
     private var lastProbe = Instant.zero
     /// The last probe that went to all, and how many answers to it came.
     private var race = Race(nonce: 0, answers: 0)
 
-    init(peers: [MasterID]) {
+    init(peers: [MasterID], others: Int) {
         answers = peers.map { Answer(peer: $0, nonce: 0) }
-        others = (peers.count + 1) / 2
+        self.others = others
     }
 
     /// Attaches a read to a new probe; nil when too many wait (S10).

@@ -230,7 +230,7 @@ extension MasterCore {
                 peer.snapshots.first { $0.slot == own.slot && $0.root != own.root }?.root
             }
             for root in others {
-                if others.count(where: { $0 == root }) >= masters.membership.majority {
+                if others.count(where: { $0 == root }) >= masters.membership.quorum {
                     return halt(
                         "the snapshot of slot \(own.slot) differs from that of most masters: the "
                             + "state of this one is wrong; its disk must not be used again")

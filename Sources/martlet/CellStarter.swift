@@ -107,6 +107,8 @@ struct CellStarter {
 
     /// What is not there yet; nil if all is.
     private func lack(_ status: CellStatus) -> String? {
+        // Until the disks of all masters are in their configuration, none may be missing (M18).
+        guard status.configuration > 1 else { return "the masters have not all met yet" }
         // A server counts when one of its disks answers: others may have failed.
         let up = Set(status.servers.filter(\.isUp).map(\.id.unit)).count
         guard up >= description.chunkServers.count else {

@@ -31,7 +31,7 @@ private func cause(_ body: () throws(Refusal) -> Membership) -> Refusal.Cause? {
     func steps() throws {
         let first = cell(3)
         var next = try first.adding(master(4), at: address("m4"), replacing: master(2))
-        #expect(next.number == 1 && next.majority == 2 && next.learner?.id == master(4))
+        #expect(next.number == 1 && next.quorum == 2 && next.learner?.id == master(4))
         #expect(!next.hasVote(master(4), on: DiskID(rawValue: 4)))
         next.learn(DiskID(rawValue: 4), of: master(4))
         let last = next.promoting(master(4))
@@ -39,6 +39,17 @@ private func cause(_ body: () throws(Refusal) -> Membership) -> Refusal.Cause? {
         #expect(last.hasVote(master(4), on: DiskID(rawValue: 4)))
         #expect(!last.hasVote(master(4), on: DiskID(rawValue: 5)))
         #expect(last.lastID == master(4))
+    }
+
+    @Test("While a disk is not known, nothing is decided without all voters")
+    func quorum() {
+        let named = cell(3)
+        #expect(named.quorum == 2 && cell(4).quorum == 3 && cell(1).quorum == 1)
+        var unnamed = Membership(
+            founders: named.members.map { MasterMember(id: $0.id, address: $0.address) })
+        #expect(unnamed.quorum == 3)
+        for member in named.members { unnamed.learn(member.disk, of: member.id) }
+        #expect(unnamed.quorum == 2 && unnamed.renewed().number == 2)
     }
 
     @Test("What can't be done is refused, and says why")

@@ -23,19 +23,22 @@ struct Faults {
 }
 
 extension PaxosNode {
-    /// One of the first masters of a cell, before their disks are known.
+    /// One of the masters of a cell, each on the disk that is known.
     init(
         id: MasterID, members: [MasterID], base: PaxosBase = .none, records: [PaxosRecord],
         hasRot: Bool, seed: UInt64, now: Instant
     ) {
         self.init(
-            id: id, disk: .none, members: Membership(founders: members.map { founder($0) }),
+            id: id, disk: founder(id).disk,
+            members: Membership(founders: members.map { founder($0) }),
             base: base, records: records, hasRot: hasRot, seed: seed, now: now)
     }
 }
 
 func founder(_ id: MasterID) -> MasterMember {
-    MasterMember(id: id, address: PeerAddress(network: "m\(id)", socket: "", machine: ""))
+    MasterMember(
+        id: id, address: PeerAddress(network: "m\(id)", socket: "", machine: ""),
+        disk: DiskID(rawValue: UInt64(id.rawValue)))
 }
 
 struct PaxosNetwork {

@@ -2,6 +2,7 @@
 // millisecond of delay, clients that ask and chunk servers that obey.
 
 import Base
+import Consensus
 import Master
 import Node
 import Store
@@ -323,7 +324,12 @@ final class MasterGroup {
                 session: session, number: RequestNumber(rawValue: number),
                 firstIncomplete: RequestNumber(rawValue: number), change: change))
     }
+    /// A session of a cell in which no master is needed any more that every cell begins with (M18).
     func openSession(_ nonce: UInt64) -> SessionID? {
+        let isFounded = run { group in
+            group.leader.map { (group.cores[$0]?.paxos?.membership.number ?? 0) > 1 } ?? false
+        }
+        guard isFounded else { return nil }
         let reply = change(.none, 0, .openSession(nonce: nonce, label: "test"))
         guard case .session(let session, _) = reply else { return nil }
         return session

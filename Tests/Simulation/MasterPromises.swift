@@ -46,6 +46,8 @@ struct MasterPromises {
     private(set) var promised = Ballot.none
     private(set) var accepted = Ballot.none
     private(set) var durable = Slot.none
+    /// How much it told to be durable in each ballot: a vote counts although a later one followed.
+    private(set) var votes: [Ballot: Slot] = [:]
 
     /// Takes note of a message; true if it promises anything.
     mutating func tell(_ head: [UInt8]) -> Bool {
@@ -63,6 +65,7 @@ struct MasterPromises {
             promised = max(promised, ballot)
             // Nothing yet: the sync is still on its way to the disk.
             guard slot > .none else { return true }
+            votes[ballot] = max(votes[ballot] ?? .none, slot)
             if ballot > accepted {
                 (accepted, durable) = (ballot, slot)
             } else if ballot == accepted {

@@ -295,9 +295,9 @@ final class MastersScenario: Scenario, WorldObserver {
             let isPresent = voter.disk == .none || voter.disk == watch.disk(of: place)
             if place == node.place, isPresent { return paxos.durable >= slot }
             let told = (isPresent ? [promises[place]] : []) + [former[place]]
-            return told.contains { $0.accepted == paxos.accepted && $0.durable >= slot }
+            return told.contains { ($0.votes[paxos.accepted] ?? .none) >= slot }
         }
-        if votes.count < watch.current.majority {
+        if votes.count < watch.current.quorum {
             world.fail(
                 "votes",
                 "\(node.name) calls \(slot) chosen in \(paxos.accepted) by "
@@ -314,7 +314,7 @@ final class MastersScenario: Scenario, WorldObserver {
             // What is in its snapshot is not in its log.
             return found.start > slot || found.hash(at: slot) == hash
         }
-        if holders.count < watch.current.majority {
+        if holders.count < watch.current.quorum {
             world.fail(
                 "majority", "slot \(slot) is on the disks of \(holders.map(\.id)) only")
         }
