@@ -211,7 +211,9 @@ extension ChunkServerCore {
             return DiskReport(
                 disk: disk, incarnation: incarnation, capacity: capacity, used: store.used,
                 stored: usage.stored, logical: usage.logical, recentBytes: recent.rate(now: now),
-                queue: load.waiting, flushTime: load.flushTime, hasFailed: phase == .failed,
+                queue: load.waiting, flushTime: load.flushTime,
+                // What is on a rebuilt one can't be trusted: it is copied again, elsewhere.
+                hasFailed: phase == .failed || store.wasRebuilt,
                 scrub: ScrubReport(
                     progress: store.scrubProgress, damaged: store.damaged,
                     bytesPerSecond: store.scrubRate), space: space,

@@ -417,7 +417,7 @@ package struct PaxosModel: Explorable {
             case .promise(let ballot, _) where ballot > facts.promised:
                 return "master \(member + 1) forgot that it promised \(ballot) (S2)"
             case .accepted(let vote)
-            where vote.ballot > facts.accepted
+            where vote.durable > .none && vote.ballot > facts.accepted
                 || vote.ballot == facts.accepted && vote.durable.rawValue > facts.end:
                 return "master \(member + 1) forgot what it accepted in \(vote.ballot) (S2)"
             default: continue

@@ -1,5 +1,5 @@
-// The explorer itself, and every state of a replica set, and of the masters' Paxos, in several small
-// scopes.
+// The explorer itself, and every state of a replica set, and of the masters' Paxos, in several
+// small scopes.
 
 import Base
 import Exploration
