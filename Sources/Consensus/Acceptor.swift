@@ -78,7 +78,8 @@ struct Acceptor: Hashable {
 
     // MARK: Recovery
 
-    /// Replays what the disk has behind `base`, in which a configuration was in force. Records that do not fit together count as damage.
+    /// Replays what the disk has behind `base`, in which a configuration was in force. Records that
+    /// do not fit together count as damage.
     init(
         id: MasterID, disk: DiskID, configuration: UInt32, base: PaxosBase,
         records: [PaxosRecord], hasRot: Bool

@@ -1,5 +1,5 @@
-// Who the masters are, as the host of one of them sees it (M17, M18, S11): it keeps what was applied
-// for its snapshots, knows their addresses, takes orders, and watches its own disk.
+// Who the masters are, as the host of one of them sees it (M17, M18, S11): it keeps what was
+// applied for its snapshots, knows their addresses, takes orders, and watches its own disk.
 
 import Base
 import Consensus

@@ -1,5 +1,5 @@
-// Carries out a change of the masters and waits for it; where the cell is a folder made by `up`, its
-// processes and cell.json follow.
+// Carries out a change of the masters and waits for it; where the cell is a folder made by `up`,
+// its processes and cell.json follow.
 
 import Base
 import Client
