@@ -114,6 +114,8 @@ struct MasterChange {
     }
 
     private func waitForVote(of id: MasterID) throws(CommandFailure) {
+        // The order was taken, and its entry is chosen a little later.
+        while try master(id) == nil { try pause("master \(id) does not join") }
         try Waiting.until { () throws(CommandFailure) in
             let status = try status()
             guard let master = status.masters.first(where: { $0.id == id }) else {
