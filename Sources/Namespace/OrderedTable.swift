@@ -54,12 +54,11 @@ struct OrderedTable<Element: Keyed & Sendable>: Sequence, Sendable {
     }
 
     private func place(_ key: Element.Key) -> (leaf: Int, index: Int)? {
-        guard !leaves.isEmpty else { return nil }
-        let leaf = leafIndex(key)
-        let index = leaves[leaf].lowerBound(key)
-        guard index < leaves[leaf].elements.count, leaves[leaf].elements[index].key == key
+        let found = cursor(from: key)
+        guard found.leaf < leaves.count,
+            leaves[found.leaf].elements[found.index].key == key
         else { return nil }
-        return (leaf, index)
+        return (found.leaf, found.index)
     }
 
     /// The element with the key.
@@ -138,25 +137,10 @@ struct OrderedTable<Element: Keyed & Sendable>: Sequence, Sendable {
 
     /// The elements from a key on, in order.
     struct Elements: Sequence, IteratorProtocol {
-        private let leaves: [Leaf]
-        private var leaf: Int
-        private var index: Int
+        fileprivate let table: OrderedTable
+        fileprivate var cursor: TableCursor
 
-        fileprivate init(_ leaves: [Leaf], leaf: Int, index: Int) {
-            self.leaves = leaves
-            self.leaf = leaf
-            self.index = index
-        }
-        mutating func next() -> Element? {
-            guard leaf < leaves.count else { return nil }
-            if index == leaves[leaf].elements.count {
-                leaf += 1
-                index = 0
-                guard leaf < leaves.count else { return nil }
-            }
-            defer { index += 1 }
-            return leaves[leaf].elements[index]
-        }
+        mutating func next() -> Element? { table.next(&cursor) }
     }
 
     /// The element at a place that a walk came to, which moves on; nil at the end.
@@ -187,11 +171,9 @@ struct OrderedTable<Element: Keyed & Sendable>: Sequence, Sendable {
             ? TableCursor(leaf: leaf, index: index) : TableCursor(leaf: leaf + 1)
     }
 
-    func makeIterator() -> Elements { Elements(leaves, leaf: 0, index: 0) }
+    func makeIterator() -> Elements { Elements(table: self, cursor: TableCursor()) }
 
     func elements(from key: Element.Key) -> Elements {
-        guard !leaves.isEmpty else { return makeIterator() }
-        let leaf = leafIndex(key)
-        return Elements(leaves, leaf: leaf, index: leaves[leaf].lowerBound(key))
+        Elements(table: self, cursor: cursor(from: key))
     }
 }

@@ -176,6 +176,15 @@ package struct CellKey: Hashable, Sendable {
         guard bytes.count == 32 else { return nil }
         self.bytes = bytes
     }
+    /// 64 hexadecimal digits, as in a key file; nil for anything else.
+    package init?(hexadecimal text: some StringProtocol) {
+        let digits = Array(text)
+        guard digits.count == 64 else { return nil }
+        self.init(
+            bytes: stride(from: 0, to: 64, by: 2).compactMap {
+                UInt8(String(digits[$0...($0 + 1)]), radix: 16)
+            })
+    }
     /// The proof that the listener has the key.
     package func listenerProof(hello: Hello, listener: PeerIdentity, nonce: [UInt8]) -> Digest {
         proof("martlet listener", hello, listener, nonce)

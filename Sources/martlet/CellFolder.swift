@@ -201,8 +201,7 @@ struct KeyFile: Sendable {
     init(reading path: String) throws(CommandFailure) {
         let words = try LocalFile.read(path, bound: 1_000).text
             .split(whereSeparator: { $0 == " " || $0 == "\n" })
-        guard let first = words.first, let bytes = Self.bytes(first),
-            let key = CellKey(bytes: bytes)
+        guard let key = words.first.flatMap({ CellKey(hexadecimal: $0) })
         else { throw CommandFailure(.denied, "\(path) holds no cell key (64 hexadecimal digits)") }
         self.key = key
         cell = words.count > 1 ? CellID(hexadecimal: words[1]) : nil
@@ -214,15 +213,6 @@ struct KeyFile: Sendable {
             (byte < 16 ? "0" : "") + String(byte, radix: 16)
         }
         try LocalFile.write(Array("\(digits.joined()) \(cell)\n".utf8), to: path, mode: 0o600)
-    }
-
-    private static func bytes(_ digits: Substring) -> [UInt8]? {
-        let digits = Array(digits)
-        guard digits.count == 64 else { return nil }
-        let bytes = stride(from: 0, to: 64, by: 2).compactMap {
-            UInt8(String(digits[$0...($0 + 1)]), radix: 16)
-        }
-        return bytes.count == 32 ? bytes : nil
     }
 }
 

@@ -24,6 +24,8 @@ package protocol Explorable {
     mutating func expand(_ state: State, _ found: (Action, State, String?) -> Void)
     /// An action as a reader sees it.
     func describe(_ action: Action) -> String
+    /// How much it met, for a reader.
+    var size: String { get }
 }
 
 /// What an exploration found.

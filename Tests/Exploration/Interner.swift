@@ -1,7 +1,7 @@
 // What the models keep: values under numbers, steps that were taken, digests of sets.
 
-/// What stands for a value in a digest; sums of it are digests of sets.
-func mixed(_ value: UInt64) -> UInt128 {
+/// What stands for a value in a digest.
+private func mixed(_ value: UInt64) -> UInt128 {
     func scramble(_ seed: UInt64) -> UInt64 {
         var bits = value &+ seed
         bits = (bits ^ bits >> 30) &* 0xBF58_476D_1CE4_E5B9
@@ -10,6 +10,17 @@ func mixed(_ value: UInt64) -> UInt128 {
     }
     return UInt128(scramble(0x9E37_79B9_7F4A_7C15)) << 64
         | UInt128(scramble(0xD1B5_4A32_D192_ED03))
+}
+
+/// The digest of a state: the sum of what stands for each part, which makes the order of messages
+/// irrelevant.
+func digest(outside: UInt32, cells: [UInt32], messages: [UInt32]) -> UInt128 {
+    var sum = mixed(UInt64(outside) << 8 | 1)
+    for (member, cell) in cells.enumerated() {
+        sum &+= mixed(UInt64(cell) << 8 | UInt64(member) << 4 | 2)
+    }
+    for message in messages { sum &+= mixed(UInt64(message) << 8 | 3) }
+    return sum
 }
 
 /// Which step was taken for a cell and an event; no key is zero.

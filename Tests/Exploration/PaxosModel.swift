@@ -429,12 +429,8 @@ package struct PaxosModel: Explorable {
     package func fault(of state: State) -> String? { nil }
 
     package func digest(of state: State) -> UInt128 {
-        var sum = mixed(UInt64(state.outside) << 8 | 1)
-        for (member, cell) in state.cells.enumerated() {
-            sum &+= mixed(UInt64(cell) << 8 | UInt64(member) << 4 | 2)
-        }
-        for letter in state.letters { sum &+= mixed(UInt64(letter) << 8 | 3) }
-        return sum
+        Exploration.digest(
+            outside: state.outside, cells: state.cells, messages: state.letters)
     }
 
     package func describe(_ action: Action) -> String {

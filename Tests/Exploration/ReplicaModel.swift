@@ -256,14 +256,9 @@ package struct ReplicaModel: Explorable {
 
     // MARK: digests
 
-    /// The sum of what stands for each part, which makes the order of messages irrelevant.
     package func digest(of state: State) -> UInt128 {
-        var sum = mixed(UInt64(state.outside) << 8 | 1)
-        for (member, cell) in state.cells.enumerated() {
-            sum &+= mixed(UInt64(cell) << 8 | UInt64(member) << 4 | 2)
-        }
-        for message in state.messages { sum &+= mixed(UInt64(message) << 8 | 3) }
-        return sum
+        Exploration.digest(
+            outside: state.outside, cells: state.cells, messages: state.messages)
     }
 }
 

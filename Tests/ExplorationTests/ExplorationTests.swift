@@ -15,6 +15,7 @@ private struct Jugs: Explorable {
         wanted.map(state.contains) == true ? "measured" : nil
     }
     func describe(_ action: String) -> String { action }
+    var size: String { "2 jugs" }
 
     func expand(_ state: [Int], _ found: (String, [Int], String?) -> Void) {
         let sizes = [3, 5]
@@ -59,19 +60,23 @@ private struct Jugs: Explorable {
     }
 }
 
-/// Every state of the scope, or as many as the limit allows; prints how many there were.
-private func explore(
-    _ name: String, atLeast floor: Int, limit: Int = .max, _ adjust: (inout Scope) -> Void
-) {
-    var scope = Scope()
-    adjust(&scope)
-    var explorer = Explorer(ReplicaModel(scope))
+/// Every state of the model, or as many as the limit allows; prints how many there were.
+private func explore(_ name: String, _ model: some Explorable, _ floor: Int, _ limit: Int) {
+    var explorer = Explorer(model)
     let findings = explorer.run(limit: limit)
     print("explored \(name): \(findings.text); \(explorer.model.size)")
     #expect(findings.fault == nil, "\(findings.text)")
     #expect(findings.isComplete || limit < .max)
     // A model in which little can happen proves little.
     #expect(findings.states >= floor)
+}
+
+private func explore(
+    _ name: String, atLeast floor: Int, limit: Int = .max, _ adjust: (inout Scope) -> Void
+) {
+    var scope = Scope()
+    adjust(&scope)
+    explore(name, ReplicaModel(scope), floor, limit)
 }
 
 @Suite(.serialized) struct ReplicaScopeTests {
@@ -139,19 +144,13 @@ private func explore(
     }
 }
 
-/// Every state of the masters' scope; prints how many there were.
 private func explore(
     _ name: String, atLeast floor: Int, limit: Int = .max, _ adjust: (inout PaxosScope) -> Void
 ) {
     var scope = PaxosScope()
     scope.restarts = 0
     adjust(&scope)
-    var explorer = Explorer(PaxosModel(scope))
-    let findings = explorer.run(limit: limit)
-    print("explored \(name): \(findings.text); \(explorer.model.size)")
-    #expect(findings.fault == nil, "\(findings.text)")
-    #expect(findings.isComplete || limit < .max)
-    #expect(findings.states >= floor)
+    explore(name, PaxosModel(scope), floor, limit)
 }
 
 @Suite(.serialized) struct PaxosScopeTests {

@@ -27,16 +27,7 @@ private struct LoadedCell {
     /// Disks of three sizes and three speeds; hosts of one server, racks of eight.
     mutating func grow(by count: Int) {
         for _ in 0..<count {
-            let index = servers.count
-            servers.append(
-                ClusterView.Server(
-                    id: ServerID(rawValue: UInt64(index)), host: "h\(index)",
-                    rack: "r\(index / 8)", isUp: true))
-            disks.append(
-                ClusterView.Disk(
-                    id: DiskID(rawValue: UInt64(index)),
-                    server: ServerID(rawValue: UInt64(index)),
-                    capacity: UInt64([1, 2, 4][random.below(3)]) << 40, used: 0))
+            addServer(&servers, &disks, perHost: 1, &random)
             speeds.append(UInt64([100, 200, 400][random.below(3)]) << 20)
             backlogs.append(0)
             given.append(0)

@@ -19,16 +19,7 @@ private struct ModelCell {
     /// Disks of three sizes and speeds, hosts of two servers, racks of eight hosts.
     mutating func grow(by count: Int) {
         for _ in 0..<count {
-            let index = servers.count
-            servers.append(
-                ClusterView.Server(
-                    id: ServerID(rawValue: UInt64(index)), host: "h\(index / 2)",
-                    rack: "r\(index / 16)", isUp: true))
-            disks.append(
-                ClusterView.Disk(
-                    id: DiskID(rawValue: UInt64(index)),
-                    server: ServerID(rawValue: UInt64(index)),
-                    capacity: UInt64([1, 2, 4][random.below(3)]) << 40, used: 0))
+            addServer(&servers, &disks, perHost: 2, &random)
         }
     }
 

@@ -18,7 +18,7 @@ struct MetadataBench: Sendable {
     /// `keyFile`: the cell's cell.key. `masters`: HOST:PORT,…
     init(keyFile: String, masters: String) throws {
         let words = Self.firstLine(keyFile).split(separator: " ")
-        guard words.count == 2, let key = CellKey(bytes: Self.bytes(words[0])),
+        guard words.count == 2, let key = CellKey(hexadecimal: words[0]),
             let cell = CellID(hexadecimal: words[1])
         else { fatalError("\(keyFile) holds no key and cell id") }
         let target = CellTarget(
@@ -143,13 +143,6 @@ struct MetadataBench: Sendable {
         fgets(&line, 1_000, file)
         return String(
             decoding: line.prefix { $0 > 32 || $0 == 32 }.map { UInt8($0) }, as: UTF8.self)
-    }
-
-    private static func bytes(_ digits: Substring) -> [UInt8] {
-        let digits = Array(digits)
-        return stride(from: 0, to: digits.count - 1, by: 2).compactMap {
-            UInt8(String(digits[$0...($0 + 1)]), radix: 16)
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 // directory. Time is CPU time of this one thread.
 
 import Base
-@preconcurrency import Glibc
+import Glibc
 import Namespace
 
 struct NamespaceBench {
@@ -17,9 +17,9 @@ struct NamespaceBench {
 
     static func run(files: Int) {
         var bench = Self()
-        let before = residentBytes()
+        let before = Memory().resident
         let creating = bench.measure { $0.fill(files: files) }
-        let bytes = Double(residentBytes() - before) / Double(files)
+        let bytes = Double(Memory().resident - before) / Double(files)
         let lookups = 1_000_000
         let looking = bench.measure { $0.look(times: lookups, files: files) }
         let changing = bench.measure { $0.change(times: lookups, files: files) }
@@ -42,24 +42,9 @@ struct NamespaceBench {
     }
 
     private mutating func measure(_ body: (inout Self) -> Void) -> Double {
-        func now() -> Double {
-            var time = timespec()
-            clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
-            return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
-        }
-        let start = now()
+        let start = seconds(CLOCK_THREAD_CPUTIME_ID)
         body(&self)
-        return now() - start
-    }
-
-    /// What the process has of the machine's memory.
-    private static func residentBytes() -> Int {
-        guard let file = fopen("/proc/self/statm", "r") else { fatalError("no /proc") }
-        defer { fclose(file) }
-        var line = [CChar](repeating: 0, count: 256)
-        fgets(&line, 256, file)
-        let text = String(decoding: line.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        return (Int(text.split(separator: " ")[1]) ?? 0) * 4_096
+        return seconds(CLOCK_THREAD_CPUTIME_ID) - start
     }
 
     @discardableResult private mutating func apply(_ action: Command.Action) -> Outcome {

@@ -94,27 +94,6 @@ struct StoreStart {
     static func tenths(_ number: Int) -> String { "\(number / 10).\(number % 10)" }
 }
 
-/// What the process takes.
-private struct Memory {
-    var resident = 0
-    var peak = 0
-
-    init() {
-        guard let file = fopen("/proc/self/status", "r") else { return }
-        defer { fclose(file) }
-        var line = [CChar](repeating: 0, count: 256)
-        while fgets(&line, 256, file) != nil {
-            let words = String(
-                decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self
-            )
-            .split { " \t\n".contains($0) }
-            guard words.count >= 2, let kilobytes = Int(words[1]) else { continue }
-            if words[0] == "VmRSS:" { resident = kilobytes << 10 }
-            if words[0] == "VmHWM:" { peak = kilobytes << 10 }
-        }
-    }
-}
-
 /// A store that was started on a real disk, and how long that took.
 private struct StartedStore {
     var store: DiskStore
@@ -136,17 +115,11 @@ private struct StartedStore {
             }
         } catch { fatalError("\(error)") }
         store = DiskStore(StoreStart.configuration)
-        let (began, used) = (Self.clock(CLOCK_MONOTONIC), Self.clock(CLOCK_PROCESS_CPUTIME_ID))
+        let (began, used) = (seconds(CLOCK_MONOTONIC), seconds(CLOCK_PROCESS_CPUTIME_ID))
         take(store.start(disk.inventory))
         while !store.isReady { turn() }
-        wall = Self.clock(CLOCK_MONOTONIC) - began
-        processor = Self.clock(CLOCK_PROCESS_CPUTIME_ID) - used
-    }
-
-    private static func clock(_ clock: clockid_t) -> Double {
-        var time = timespec()
-        clock_gettime(clock, &time)
-        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+        wall = seconds(CLOCK_MONOTONIC) - began
+        processor = seconds(CLOCK_PROCESS_CPUTIME_ID) - used
     }
 
     private mutating func turn() {

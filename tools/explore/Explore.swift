@@ -76,10 +76,10 @@ enum Program {
         let words = CommandLine.arguments.dropFirst()
         if words.first == "masters" {
             guard let (scope, limit) = parseMasters(words.dropFirst()) else { usage() }
-            run(PaxosModel(scope), limit) { $0.size }
+            run(PaxosModel(scope), limit)
         } else {
             guard let (scope, limit) = parse(Array(words)) else { usage() }
-            run(ReplicaModel(scope), limit) { $0.size }
+            run(ReplicaModel(scope), limit)
         }
     }
 
@@ -88,16 +88,14 @@ enum Program {
         exit(2)
     }
 
-    private static func run<Model: Explorable>(
-        _ model: Model, _ limit: Int, size: (Model) -> String
-    ) -> Never {
+    private static func run(_ model: some Explorable, _ limit: Int) -> Never {
         let clock = ContinuousClock()
         let start = clock.now
         var explorer = Explorer(model)
         let findings = explorer.run(limit: limit) { level in
             print("depth \(level.depth): \(level.states) states, \(clock.now - start)")
         }
-        print(size(explorer.model))
+        print(explorer.model.size)
         print(findings.text)
         exit(findings.fault == nil ? 0 : 1)
     }
