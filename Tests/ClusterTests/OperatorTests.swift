@@ -102,7 +102,12 @@ import Testing
             try writeFile(cell.folder + "/data", noise(65 << 20, seed: 42))
             try cell.martlet("put", cell.folder + "/data", "/data")
             try cell.settled()
-            let json = try cell.martlet("info", "/data", "--json").output
+            // Servers report four times a second, each at its own time: until all have.
+            var json = ""
+            try eventually("every copy is reported as it is") {
+                json = try cell.martlet("info", "/data", "--json").output
+                return !json.contains("\"current\": false")
+            }
             #expect(number("size", in: json) == Double(65 << 20))
             #expect(number("chunks", in: json) == 2)
             #expect(number("fewest_copies", in: json) == 3)
