@@ -126,6 +126,9 @@ final class MasterGroup {
     private var disks: [MemoryDisk]
     private var mail: [[NodeEvent]]
     private var flights: [Flight] = []
+    /// What is not delivered, by receiver, but kept in `held`.
+    var holds: (Int, Frame) -> Bool = { _, _ in false }
+    private(set) var held: [(from: Peer, to: Int, frame: Frame)] = []
     private(set) var now = Instant(nanoseconds: 5_000_000_000)
     /// Answers by request id.
     private(set) var replies: [UInt64: MetadataReply] = [:]
@@ -198,7 +201,13 @@ final class MasterGroup {
             now = now + .milliseconds(1)
             let due = flights.filter { $0.time <= now.nanoseconds }
             flights.removeAll { $0.time <= now.nanoseconds }
-            for flight in due { mail[flight.to].append(.frame(from: flight.from, flight.frame)) }
+            for flight in due {
+                if holds(flight.to, flight.frame) {
+                    held.append((flight.from, flight.to, flight.frame))
+                } else {
+                    deliver(flight.frame, from: flight.from, to: flight.to)
+                }
+            }
             for index in servers.indices { runServer(index) }
             for index in cores.indices { runCore(index) }
         }
@@ -285,6 +294,11 @@ final class MasterGroup {
 
     func deliver(_ frame: Frame, from: Peer, to index: Int) {
         mail[index].append(.frame(from: from, frame))
+    }
+    /// Delivers all that was held, at once and in order.
+    func release() {
+        for (from, to, frame) in held { deliver(frame, from: from, to: to) }
+        held = []
     }
 
     // MARK: Clients

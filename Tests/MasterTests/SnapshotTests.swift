@@ -73,6 +73,46 @@ func transfer() throws {
     #expect(group.alarms.isEmpty && group.halts.isEmpty)
 }
 
+@Test("A snapshot that comes with entries above it is not installed over them (M16)")
+func overtakenSnapshot() throws {
+    let group = MasterGroup(masters: 3, segmentSize: 64 << 10, snapshotEntries: 20)
+    let session = try #require(group.openSession(1))
+    fill(group, session, 1...10)
+    let leader = try #require(group.leader)
+    let behind = (leader + 1) % 3
+    // The entries are late: the master hears of them and asks for a snapshot that is above them.
+    group.holds = { to, frame in to == behind && carriesEntries(frame) }
+    fill(group, session, 11...80)
+    let before = try #require(group.cores[behind]?.applied)
+    group.holds = { to, frame in to == behind && (carriesEntries(frame) || lastPage(frame) != nil) }
+    #expect(group.run { $0.held.contains { lastPage($0.frame) != nil } })
+    let slot = try #require(group.held.compactMap { lastPage($0.frame) }.first)
+    #expect(slot > before && group.cores[behind]?.applied == before)
+    // Its last page and the entries are there at the same moment.
+    group.holds = { _, _ in false }
+    group.release()
+    #expect(group.run(until: equalStates))
+    #expect(try #require(group.cores[behind]?.paxos?.start) <= before)
+    #expect(group.alarms.isEmpty && group.halts.isEmpty)
+}
+
+private func carriesEntries(_ frame: Frame) -> Bool {
+    var reader = ByteReader(frame.head)
+    guard frame.kind == .paxos, let message = try? PaxosMessage(from: &reader) else { return false }
+    return switch message {
+    case .accept, .sync, .fetched: true
+    default: false
+    }
+}
+
+/// The slot of the snapshot of which the frame has the last page.
+private func lastPage(_ frame: Frame) -> Slot? {
+    guard frame.kind == .snapshot,
+        case .page(let mark, let part, _, _, _)? = try? SnapshotMessage(frame), part != .plan
+    else { return nil }
+    return mark.slot
+}
+
 @Test(
     "A damaged snapshot is found at the start, and the other one is used", arguments: [0, 1 << 20])
 func damagedSnapshot(offset: Int) throws {
