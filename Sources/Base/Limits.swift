@@ -169,6 +169,8 @@ package enum Limits {
     package static let masters = 15
     /// A learner becomes a voter when it lacks no more slots than this (M17).
     package static let learnerLag: UInt64 = 1_000
+    /// A voter that follows on another disk than the one with its vote gets it back after this.
+    package static let strangerDelay = Interval.seconds(2)
     /// A leader whose own disk takes longer for a flush hands over (S11).
     package static let sickFlush = Interval.milliseconds(500)
     /// Heartbeats between masters (M8).

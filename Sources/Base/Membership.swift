@@ -139,6 +139,15 @@ package struct Membership: Hashable, Sendable {
         return next
     }
 
+    /// The next configuration, in which a voter votes from another disk (M18).
+    package func moving(_ id: MasterID, to disk: DiskID) -> Membership {
+        var next = renewed()
+        for index in next.members.indices where next.members[index].id == id {
+            next.members[index].disk = disk
+        }
+        return next
+    }
+
     /// Where the disk of a member was not known, this is it.
     package mutating func learn(_ disk: DiskID, of id: MasterID) {
         guard let index = members.firstIndex(where: { $0.id == id }), members[index].disk == .none

@@ -27,8 +27,9 @@ struct Follower: Hashable {
         case streaming
     }
     let id: MasterID
-    /// Of its last acceptance.
+    /// Of its last acceptance, and since when it was the same.
     var disk = DiskID.none
+    var diskSince = Instant.zero
     var promise: PromiseState?
     var state = State.unknown
     /// The next slot to send.
@@ -277,6 +278,7 @@ struct Leader: Hashable {
         followers[index].lastProgress = now
         if state.disk != followers[index].disk {
             followers[index].disk = state.disk
+            followers[index].diskSince = now
             followers[index].durable = .none
             followers[index].inFlight = 0
         }
@@ -373,6 +375,8 @@ struct Leader: Hashable {
                 followers[index].lastProgress = now
                 followers[index].rewound = .none
                 ask(index, acceptor, &effects)
+                // One that lost its disk meanwhile does not know the ballot.
+                ask(followers[index].id, acceptor, &effects)
             default: break
             }
         }

@@ -101,6 +101,13 @@ package struct PaxosBase: Hashable, Sendable {
         slot: .none, hash: .none, promised: .none, accepted: .none,
         started: ConfigurationStart(first: 0))
 
+    /// For one that begins with it under another name (M18), which has accepted nothing.
+    package var unaccepted: PaxosBase {
+        var base = self
+        base.accepted = .none
+        return base
+    }
+
     /// Slot, hash, both ballots, the start.
     package func encode(into writer: inout ByteWriter) {
         writer.write(slot)

@@ -4,6 +4,8 @@
 //   an order, and it leads                 proposes other masters, or a hand-over; or refuses
 //   a learner is in step (leader)          proposes the stop entry that gives it a vote
 //   disks of voters were unknown (leader)  proposes the stop entry that names them
+//   a voter follows on another disk, for   proposes the stop entry that names that one
+//   some time (leader)
 //   entry of masters, same number          learners come or go
 //   stop entry, and it is a voter          acts in the new configuration; who led before tries
 //                                          to lead there at once
@@ -157,8 +159,8 @@ extension PaxosNode {
 
     // MARK: Changes in time
 
-    /// A leader gives a learner its vote, and closes a configuration in which the disks of voters
-    /// are not known (M18), when the next one can begin.
+    /// A leader gives a learner its vote, and closes a configuration in which the disk of a voter
+    /// is not known or is gone (M18), when the next one can begin.
     mutating func changeInTime(now: Instant, _ effects: inout [PaxosEffect]) {
         guard isServing, let leader, leader.isOpen, leader.membersSlot <= acceptor.delivered
         else { return }
@@ -175,12 +177,32 @@ extension PaxosNode {
             guard leader.isInStep(learner.id, acceptor) else { return }
         } else if membership.voters.contains(where: { $0.disk == .none }) {
             next = withDisks(membership.renewed())
+        } else if let (id, disk) = stranger(leader, now: now) {
+            next = membership.moving(id, to: disk)
         } else {
             return
         }
         guard (try? checkMajority(next, now: now)) != nil
         else { return }
         propose(next, &effects)
+    }
+
+    /// A voter that lost its disk, or has it under a new name: as such it follows closely, and
+    /// nothing was heard of the one before for some time (M18).
+    private func stranger(_ leader: Leader, now: Instant) -> (MasterID, DiskID)? {
+        let found = leader.followers.first { follower in
+            guard let member = membership[follower.id], member.isVoter,
+                follower.disk != .none, follower.disk != member.disk,
+                now - follower.diskSince >= Limits.strangerDelay
+            else { return false }
+            return leader.isInStep(follower.id, acceptor)
+                && election.isReached(follower.id, now: now)
+                && election.neighbours.contains {
+                    $0.id == follower.id && $0.last?.disk == follower.disk
+                        && $0.last?.isTrusted == true
+                }
+        }
+        return found.map { ($0.id, $0.disk) }
     }
 
     // MARK: Others

@@ -3,7 +3,9 @@
 //
 //   state       event                     next
 //   starting    the log was replayed      running: Paxos goes on where the log ends
-//   starting    the log is damaged        running: takes part, never votes; alarm
+//   starting    the log is damaged        running: takes no part; alarm
+//   running     damaged, and others lead  its log gets a new name, under which it begins with its
+//                                         snapshot, as one that lost its disk (M18)
 //   running     becameLeader              leads: answers clients, orders chunk servers
 //   leads       stoppedLeading            running: whoever waits is told to try again (S7)
 //   any         the disk failed, or logs  halted (S4, S9)
@@ -103,6 +105,7 @@ package struct MasterCore: NodeCore, Sendable {
     var flush = FlushWatch()
     private var recovered: [PaxosRecord] = []
     private var hasRot = false
+    private var isRenaming = false
     /// The log's number of the record before ticket 1.
     private var ticketBase: UInt64 = 0
     /// Nil while the log is replayed.
@@ -138,7 +141,7 @@ package struct MasterCore: NodeCore, Sendable {
 
     /// It leads and answers.
     package var isLeading: Bool { lead != nil }
-    /// Its log is damaged: it does not vote.
+    /// Its log is damaged: it takes no part.
     package var isDamaged: Bool { paxos?.hasRot ?? false }
     /// The last slot that it applied.
     package var applied: Slot { paxos?.delivered ?? .none }
@@ -191,6 +194,7 @@ package struct MasterCore: NodeCore, Sendable {
     /// Time, and what waited for the end of the turn: one read probe and one batch for all.
     private mutating func endTurn() {
         watchDisk()
+        leaveDamageBehind()
         carryOut(.tick(time.wall))
         notePlace()
         if let lead, time.now >= lead.nextRound || lead.isDirty {
@@ -267,7 +271,8 @@ package struct MasterCore: NodeCore, Sendable {
                 hasRot = true
                 report(
                     "the log lost records \(damage.numbers.lowerBound) to "
-                        + "\(damage.numbers.upperBound): this master does not vote",
+                        + "\(damage.numbers.upperBound): this master takes no part until "
+                        + "others lead",
                     isAlarm: true)
             case .ready: startPaxos()
             case .durable(let number):
@@ -276,6 +281,7 @@ package struct MasterCore: NodeCore, Sendable {
                     .persisted(through: PaxosTicket(rawValue: number.rawValue - ticketBase)))
             case .failed(let failure): halt("the log failed: \(failure)")
             case .identified: startSnapshots()
+            case .renamed: beginAgain()
             case .placed: break
             }
         }
@@ -292,19 +298,42 @@ package struct MasterCore: NodeCore, Sendable {
     }
 
     private mutating func startPaxos() {
-        ticketBase = log.nextNumber.rawValue - 1
-        paxos = PaxosNode(
-            id: configuration.id, disk: log.superblock?.disk ?? .none,
-            members: masters.membership, base: snapshot.base, records: recovered, hasRot: hasRot,
-            seed: random.next(), now: time.now)
-        tellAddresses()
-        tellSnapshots()
+        join(hasRot: hasRot)
         if paxos?.hasRot == true, !hasRot {
-            report("the log contradicts itself: this master does not vote", isAlarm: true)
+            report(
+                "the log contradicts itself: this master takes no part until others lead",
+                isAlarm: true)
         }
-        recovered = []
         // What is known to be chosen is applied before anything else comes.
         carryOut(.tick(time.wall))
+    }
+
+    private mutating func join(hasRot: Bool) {
+        ticketBase = log.nextNumber.rawValue - 1
+        paxos = PaxosNode(
+            id: configuration.id, disk: log.superblock?.vote ?? .none,
+            members: masters.membership, base: snapshot.base, records: recovered, hasRot: hasRot,
+            seed: random.next(), now: time.now)
+        recovered = []
+        tellAddresses()
+        tellSnapshots()
+    }
+
+    /// What it promised may be lost, so nothing that it says under its old name may count. The
+    /// others can do without it, since one of them leads.
+    private mutating func leaveDamageBehind() {
+        guard let paxos, paxos.hasRot, !paxos.isOldCopy, !isRenaming,
+            paxos.leaderHint(now: time.now) != nil
+        else { return }
+        isRenaming = true
+        carryOut([log.rename(DiskID(rawValue: random.next()))])
+    }
+
+    private mutating func beginAgain() {
+        isRenaming = false
+        report("begins again with its snapshot of slot \(snapshot.base.slot), and without a vote")
+        snapshot.base = snapshot.base.unaccepted
+        join(hasRot: false)
     }
 
     // MARK: Paxos

@@ -109,8 +109,8 @@ extension MasterCore {
         case .member: break
         case .stranger:
             report(
-                "this is not the disk that master \(configuration.id) had: it has no vote, and "
-                    + "must be replaced under a new id (martlet master replace)", isAlarm: true)
+                "this is not the disk that master \(configuration.id) had: it has no vote until "
+                    + "it has the log and the others know it", isAlarm: true)
         case .old:
             report(
                 "this disk is older than what the other masters were told of it, as a restored "

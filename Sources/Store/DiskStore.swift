@@ -276,6 +276,7 @@ package struct DiskStore: Sendable {
                 taken += loadCheckpoint()
             case .replayed(let record): replay(record, isIntact: true)
             case .damaged(let damage): replay(damage)
+            case .renamed: break
             case .ready:
                 endReplay()
                 taken.append(.ready)

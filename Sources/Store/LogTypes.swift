@@ -171,6 +171,8 @@ package enum LogOutput: Hashable, Sendable {
     case placed([LogPlace], first: LogNumber)
     /// Every record up to this one survives the loss of power (S2).
     case durable(through: LogNumber)
+    /// The superblock with another name for votes is durable (M18).
+    case renamed
     /// Nothing will be written any more.
     case failed(LogFailure)
 }

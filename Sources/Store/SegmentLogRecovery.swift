@@ -6,7 +6,7 @@
 //  3. Of the segments only those count that the newest one's chain of predecessors names, or that
 //     the checkpoint lists: the rest of a torn roll is recycled.
 
-import Base
+package import Base
 
 /// What a start knows so far.
 struct LogRecovery: Sendable {
@@ -89,6 +89,7 @@ extension SegmentLog {
             return [writeSuperblock()]
         case (.createSuperblock, _): return [writeSuperblock()]
         case (.writeSuperblock(copy: 0), _): return [writeCopies(from: Superblock.copies / 2)]
+        case (.writeSuperblock, _) where phase == .ready: return [.renamed]
         case (.writeSuperblock, _):
             guard let superblock else { preconditionFailure("no superblock") }
             phase = .identified
@@ -109,6 +110,14 @@ extension SegmentLog {
         block.incarnation = Incarnation(rawValue: block.incarnation.rawValue + 1)
         block.sequence += 1
         superblock = block
+        return writeCopies(from: 0)
+    }
+
+    /// Gives the log another name for votes (M18): `.renamed` follows when it is durable.
+    package mutating func rename(_ vote: DiskID) -> LogOutput {
+        precondition(phase == .ready && superblock != nil, "a name for a log that is not known")
+        superblock?.vote = vote
+        superblock?.sequence += 1
         return writeCopies(from: 0)
     }
 

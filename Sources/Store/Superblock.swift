@@ -16,6 +16,9 @@ package struct Superblock: Hashable, Sendable {
     var sequence: UInt64
     /// Bytes of a segment of its log.
     package var segmentSize: Int
+    /// Under which name its master votes (M18): the disk's own, or a later one where the log was
+    /// found damaged.
+    package var vote: DiskID
 
     static let magic: UInt32 = 0x4253_4C4D  // MLSB
     static let version: UInt16 = 1
@@ -40,6 +43,7 @@ package struct Superblock: Hashable, Sendable {
         writer.write(incarnation)
         writer.write(sequence)
         writer.write(UInt64(segmentSize))
+        writer.write(vote == disk ? .none : vote)
         writer.appendZeros(Self.copySize - 4 - writer.count)
         writer.write(Checksum(of: writer.bytes).value)
         return writer.bytes
@@ -73,6 +77,8 @@ package struct Superblock: Hashable, Sendable {
             throw .invalid(field: "segment size", value: size)
         }
         segmentSize = Int(size)
+        let vote = try reader.read(DiskID.self)
+        self.vote = vote == .none ? disk : vote
     }
 
     init(
@@ -85,6 +91,7 @@ package struct Superblock: Hashable, Sendable {
         self.incarnation = incarnation
         self.sequence = sequence
         self.segmentSize = segmentSize
+        vote = disk
     }
 
     /// The newest valid copy in the bytes of the file; nil if there is none. Throws if a copy

@@ -216,7 +216,8 @@ private struct HealthWords {
         switch finding.code {
         case .noQuorum, .masterDown:
             return "start it again: martlet up DIR, or martlet master serve on its host"
-        case .masterDamaged: return "give its place to a new one: martlet master replace"
+        case .masterDamaged:
+            return "its vote comes back within seconds; otherwise martlet master replace"
         case .mastersLostState: return "martlet fsck, and the alarm in the masters' logs"
         case .setUnavailable: return "martlet explain \(set), and start a server that has it"
         case .setNotServing: return "martlet explain \(set)"

@@ -20,7 +20,8 @@ import Testing
             #expect(added.output.contains("master 4 has a vote"))
             #expect(try voters(cell) == 4)
 
-            // A master that lost its disk has no vote under its old name.
+            // A master that lost its disk has no vote under its old name; its place is given to
+            // another one.
             let lost = try cell.leader() == "master-1" ? "master-2" : "master-1"
             try cell.kill(lost)
             try run(["rm", "-r", "\(cell.path)/\(lost)/disk"])

@@ -1,4 +1,5 @@
-// Scenarios of dead and stopped masters during a storm of changes of names (A14 to A16).
+// Scenarios of dead and stopped masters, and of their disks, during a storm of changes of names
+// (A14 to A16, A28, A32).
 
 import Base
 import Glibc
@@ -51,5 +52,85 @@ import Testing
             try scenario.workload.progress(limit: 10 * Scenario.slowness)
             print("    A16: changes went on \(seconds(now() - back)) after the masters were up")
         }
+    }
+
+    @Test(
+        "A28: rot in the log of a stopped master: it says so, gets the log and votes again",
+        .enabled(if: Scenario.isChosen("A28")))
+    func rot() throws {
+        try Scenario.run("A28", servers: 3, pause: 1_000, isStorm: true) { scenario in
+            let lost = try follower(scenario.cell)
+            try scenario.workload.progress(syncs: 40, limit: 30)
+            try scenario.cell.kill(lost)
+            try damageLog(in: "\(scenario.cell.path)/\(lost)/disk/segments")
+            try votesAgain(lost, scenario)
+            #expect(readText("\(scenario.cell.path)/\(lost)/log").contains("the log lost records"))
+        }
+    }
+
+    @Test(
+        "A32: a master starts on an empty disk: no vote at first, then one for the new disk",
+        .enabled(if: Scenario.isChosen("A32")))
+    func wiped() throws {
+        try Scenario.run("A32", servers: 3, pause: 1_000, isStorm: true) { scenario in
+            let lost = try follower(scenario.cell)
+            try scenario.cell.kill(lost)
+            try run(["rm", "-r", "\(scenario.cell.path)/\(lost)/disk"])
+            try votesAgain(lost, scenario)
+            #expect(readText("\(scenario.cell.path)/\(lost)/log").contains("this is not the disk"))
+        }
+    }
+
+    private func follower(_ cell: Cell) throws -> String {
+        try eventually("every vote has a disk") {
+            try number("configuration", in: cell.martlet("master", "list", "--json").output)! >= 2
+        }
+        return try cell.leader() == "master-1" ? "master-2" : "master-1"
+    }
+
+    /// Starts it, without a stall, and shows that its vote counts: another one is killed.
+    private func votesAgain(_ lost: String, _ scenario: Scenario) throws {
+        let cell = scenario.cell
+        func configuration() throws -> Double {
+            number("configuration", in: try cell.martlet("master", "list", "--json").output) ?? 0
+        }
+        let before = try configuration()
+        try cell.up()
+        try eventually("\(lost) votes from its disk as it is now") {
+            try configuration() > before
+                && !cell.martlet("master", "list").output.contains("other disk")
+        }
+        try scenario.workload.progress(syncs: 10, limit: 30)
+        try scenario.expectStalls(write: 2, read: 2)
+        let third = ["master-1", "master-2", "master-3"].first {
+            $0 != lost && $0 != (try? cell.leader())
+        }
+        try cell.kill(third!)
+        try scenario.workload.progress(syncs: 10, limit: 30)
+        try cell.up()
+        try scenario.workload.progress(syncs: 10, limit: 30)
+        try scenario.expectStalls(write: 3, read: 3)
+    }
+
+    /// Flips bytes in the middle of what is written of the log.
+    private func damageLog(in folder: String) throws {
+        for name in names(in: folder) {
+            let path = "\(folder)/\(name)"
+            let content = readBytes(path)
+            guard let last = content.lastIndex(where: { $0 != 0 }), last > 64 << 10 else {
+                continue
+            }
+            let file = open(path, O_RDWR | O_CLOEXEC)
+            defer { close(file) }
+            for offset in stride(from: last / 2, to: last / 2 + (16 << 10), by: 64) {
+                var byte = content[offset] ^ 0x10
+                guard pwrite(file, &byte, 1, off_t(offset)) == 1 else {
+                    throw TestFailure("\(path): errno \(errno)")
+                }
+            }
+            fsync(file)
+            return
+        }
+        throw TestFailure("no log in \(folder)")
     }
 }

@@ -143,6 +143,7 @@ final class MasterGroup {
     private let snapshotEntries: UInt64
     /// Of each master's root directory: they should be the same.
     var rootModes: [UInt16]
+    private var wipes: UInt64 = 0
 
     init(
         masters: Int, servers: Int = 0, goal: Int = 3, segmentSize: Int = 4 << 20,
@@ -172,11 +173,18 @@ final class MasterGroup {
         cores[index] = MasterCore(
             MasterConfiguration(
                 cell: CellID(high: 1, low: 2), id: MasterID(rawValue: UInt16(index + 1)),
-                masters: addresses, goal: goal, disk: DiskID(rawValue: UInt64(index + 100)),
+                masters: addresses, goal: goal,
+                disk: DiskID(rawValue: UInt64(index + 100) + 1_000 * wipes),
                 seed: UInt64(now.nanoseconds) + UInt64(index), segmentSize: segmentSize,
                 rootMode: rootModes[index], repairDelay: repairDelay, trashTime: trashTime,
                 snapshotEntries: snapshotEntries))
         mail[index] = [.start(disks[index].inventory)]
+    }
+    /// A stopped master loses its disk and starts on an empty one.
+    func replaceDisk(_ index: Int) {
+        disks[index] = MemoryDisk()
+        wipes += 1
+        start(index)
     }
     func crash(_ index: Int) {
         cores[index] = nil
@@ -283,6 +291,10 @@ final class MasterGroup {
 
     /// Bytes of all files on a master's disk.
     func diskBytes(_ index: Int) -> Int { disks[index].files.values.reduce(0) { $0 + $1.count } }
+    /// Files of the log on a master's disk, by name.
+    func segments(_ index: Int) -> [DiskFile] {
+        disks[index].files.keys.filter { if case .segment = $0 { true } else { false } }.sorted()
+    }
     /// Damages a file of a master's disk.
     func damage(_ file: DiskFile, of index: Int, at offset: Int) {
         disks[index].flip(file, at: offset)

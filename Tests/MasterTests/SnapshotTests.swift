@@ -151,17 +151,55 @@ func olderSnapshot() throws {
     #expect(slots.count == 2 && starts.sorted() == slots.sorted())
 }
 
-@Test("A master without a sound snapshot does not vote with what is left of its log")
-func lostSnapshots() throws {
-    let group = MasterGroup(masters: 3, segmentSize: 64 << 10, snapshotEntries: 20)
+/// What may happen to the disk of a master that is stopped.
+enum DiskLoss: CaseIterable {
+    case log, snapshots, everything
+}
+
+@Test(
+    "A master that lost its disk, or found it damaged, gets a vote again, not its old one (M18)",
+    arguments: DiskLoss.allCases)
+func lostDisk(loss: DiskLoss) throws {
+    let group = MasterGroup(
+        masters: 3, segmentSize: 64 << 10, snapshotEntries: loss == .log ? 100_000 : 20)
     let session = try #require(group.openSession(1))
-    fill(group, session, 1...400)
-    group.crash(0)
-    for file in group.snapshotFiles(0) { group.damage(file, of: 0, at: 100) }
-    group.start(0)
-    #expect(group.run(until: { $0.cores[0]?.paxos != nil }))
-    #expect(group.cores[0]?.isDamaged == true && !group.alarms.isEmpty)
-    fill(group, session, 401...410)
+    fill(group, session, 1...100)
+    let lost = (try #require(group.leader) + 1) % 3
+    let others = [0, 1, 2].filter { $0 != lost }
+    let before = try #require(group.cores[lost]?.paxos).disk
+    // Alone it can do nothing: while no other leads, it only says what is wrong.
+    for index in 0..<3 { group.crash(index) }
+    switch loss {
+    case .log:
+        for offset in stride(from: 16_384, to: 32_768, by: 64) {
+            group.damage(group.segments(lost)[0], of: lost, at: offset)
+        }
+    case .snapshots: for file in group.snapshotFiles(lost) { group.damage(file, of: lost, at: 100) }
+    case .everything: break
+    }
+    if loss == .everything { group.replaceDisk(lost) } else { group.start(lost) }
+    group.start(others[0])
+    group.run(milliseconds: 3_000)
+    #expect(group.leader == nil && group.cores[lost]?.isDamaged == (loss != .everything))
+    #expect(loss == .everything || !group.alarms.isEmpty)
+    group.start(others[1])
+    #expect(
+        group.run { group in
+            let members = group.leader.flatMap { group.cores[$0]?.paxos?.membership }
+            let id = MasterID(rawValue: UInt16(lost + 1))
+            return members?[id].map { $0.disk != before && $0.isVoter } ?? false
+                && equalStates(group)
+        })
+    // Its vote counts: with it another can be spared, and it may lead.
+    group.crash(others[0])
+    fill(group, session, 101...120)
+    // And it stays sound, even if its log still has the damage.
+    group.crash(lost)
+    group.start(lost)
+    group.start(others[0])
+    #expect(group.run(until: { equalStates($0) && $0.leader != nil }))
+    fill(group, session, 121...130)
+    #expect(group.halts.isEmpty)
 }
 
 @Test("A master whose state differs from that of the others stops (M15)")

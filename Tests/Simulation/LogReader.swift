@@ -30,7 +30,7 @@ package struct LogContent {
                 case .damaged(let damage): damaged.append(damage)
                 case .failed(let failure): self.failure = failure
                 case .ready: return
-                case .identified, .placed, .durable: break
+                case .identified, .placed, .durable, .renamed: break
                 }
             }
             outputs = next

@@ -72,7 +72,7 @@ struct LogCore: NodeCore {
             case .failed(let failure):
                 self.failure = failure
                 effects.append(.halt("\(failure)"))
-            case .identified, .placed: break
+            case .identified, .placed, .renamed: break
             }
         }
     }

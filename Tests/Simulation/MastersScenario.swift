@@ -28,14 +28,16 @@ final class MastersScenario: Scenario, WorldObserver {
     private let changes: MasterOperator
     private var random: SeededRandom
     private var promises: [MasterPromises]
-    /// What a master told from the disk that was wiped.
-    private var former: [MasterPromises]
+    /// What a master told under the names that it had before.
+    private var former: [[MasterPromises]]
     /// The hash of every slot that was chosen anywhere.
     private var chosen: [EntryHash] = []
     /// And what they say.
     private var bodies: [ChosenBody] = []
     private var roots: [Slot: ShortHash] = [:]
     private var checkedRuns: [UInt32]
+    /// Its log was found damaged in this run.
+    private var unchecked: [Bool]
     /// Runs that took a step after their start.
     private var startedRuns: [UInt32]
     private var digests: [Slot: Digest] = [:]
@@ -86,10 +88,11 @@ final class MastersScenario: Scenario, WorldObserver {
         // A rotten disk is the one that the masters survive, where there is one.
         changes.wipes = swarm.kinds.contains(.rot) ? 0 : random.below(3)
         promises = Array(repeating: MasterPromises(), count: ids.count)
-        former = promises
+        former = Array(repeating: [], count: ids.count)
         checkedRuns = Array(repeating: 0, count: ids.count)
         startedRuns = checkedRuns
         lastDigest = Array(repeating: .none, count: ids.count)
+        unchecked = Array(repeating: false, count: ids.count)
         self.random = random.fork()
         for number in 0..<world.clients - 1 {
             clients.append(
@@ -137,7 +140,7 @@ final class MastersScenario: Scenario, WorldObserver {
                 let states = world.nodes.map { node -> String in
                     guard let core = node.core as? MasterCore else { return "\(node.name) down" }
                     return "\(node.name) applied \(core.applied) leads \(core.isLeading) "
-                        + "rot \(core.isDamaged)"
+                        + "rot \(core.isDamaged) stranger \(core.paxos?.isStranger ?? false)"
                 }
                 let open = clients.filter { !$0.isIdle }.map(\.firstOutstanding)
                 return world.fail("liveness", "\(when): \(states); open: \(open)")
@@ -148,15 +151,13 @@ final class MastersScenario: Scenario, WorldObserver {
 
     private var isSettled: Bool {
         guard clients.allSatisfy(\.isIdle), watch.current.learner == nil else { return false }
-        let members = watch.current.members.filter { $0.id != watch.wiped }
-            .map { world.nodes[Int($0.id.rawValue) - 1] }
+        let members = watch.current.members.map { world.nodes[Int($0.id.rawValue) - 1] }
         let cores = members.compactMap { $0.core as? MasterCore }
         let last = Slot(rawValue: UInt64(chosen.count))
+        // Whoever lost its disk, or found it damaged, votes again (M18).
         return cores.count == members.count && cores.contains(where: \.isLeading)
-            && cores.allSatisfy { $0.applied == last || $0.isDamaged }
-            && cores.allSatisfy {
-                $0.isDamaged || $0.stateDigest == cores[0].stateDigest || cores[0].isDamaged
-            }
+            && cores.allSatisfy { !$0.isDamaged && $0.paxos?.isStranger == false }
+            && cores.allSatisfy { $0.applied == last && $0.stateDigest == cores[0].stateDigest }
     }
 
     /// A master loses its disk, and comes back with an empty one.
@@ -165,9 +166,14 @@ final class MastersScenario: Scenario, WorldObserver {
         world.crash(node, power: true)
         watch.wipe(id)
         node.disk = SimDisk(capacity: node.disk.capacity, random: random.fork())
-        former[node.place] = promises[node.place]
-        promises[node.place] = MasterPromises()
+        forgetPromises(node)
         chaos.restart(node)
+    }
+
+    /// What it told before counts under its old name only.
+    private func forgetPromises(_ node: SimNode) {
+        former[node.place].append(promises[node.place])
+        promises[node.place] = MasterPromises()
     }
 
     // MARK: Watching
@@ -213,12 +219,26 @@ final class MastersScenario: Scenario, WorldObserver {
             lastDigest[node.place] = .none
             if node.run > 1 { reached.insert("master-restarted") }
             if core.isDamaged { reached.insert("master-rotten") }
+            unchecked[node.place] = core.isDamaged
             if node.disk.damage == 0, core.isDamaged {
                 world.fail("rot", "\(node.name): damage on a sound disk")
             }
             // Damage may take anything, but never unnoticed.
             if !core.isDamaged, let forgotten = promises[node.place].forgotten(by: paxos) {
                 return world.fail("amnesia", "\(node.name) \(forgotten)")
+            }
+        }
+        if paxos.disk != watch.disk(of: node.place) {
+            guard node.disk.damage > 0 else {
+                return world.fail("rot", "\(node.name): another name for a sound disk")
+            }
+            watch.rename(node.place, paxos.disk)
+            forgetPromises(node)
+        }
+        if unchecked[node.place], !core.isDamaged {
+            unchecked[node.place] = false
+            if let forgotten = promises[node.place].forgotten(by: paxos) {
+                return world.fail("amnesia", "\(node.name), found damaged, \(forgotten)")
             }
         }
         if paxos.isOldCopy, node.disk.damage == 0 {
@@ -294,7 +314,7 @@ final class MastersScenario: Scenario, WorldObserver {
             let place = Int(voter.id.rawValue) - 1
             let isPresent = voter.disk == .none || voter.disk == watch.disk(of: place)
             if place == node.place, isPresent { return paxos.durable >= slot }
-            let told = (isPresent ? [promises[place]] : []) + [former[place]]
+            let told = (isPresent ? [promises[place]] : []) + former[place]
             return told.contains { ($0.votes[paxos.accepted] ?? .none) >= slot }
         }
         if votes.count < watch.current.quorum {

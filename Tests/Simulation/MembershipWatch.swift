@@ -14,8 +14,9 @@ final class MembershipWatch {
     private var byNumber: [UInt32: Membership] = [:]
     private(set) var current: Membership
     private(set) var reached: Set<String> = []
-    /// The disk of every node, and how often it was wiped.
-    private(set) var wipesOf: [Int]
+    /// Under which name every node votes, and how often it was wiped.
+    private var disks: [DiskID]
+    private var wipesOf: [Int]
     /// A master whose disk is gone, until it is replaced.
     private(set) var wiped: MasterID?
     /// Learners to whom a snapshot came.
@@ -25,12 +26,13 @@ final class MembershipWatch {
         current = founders
         byNumber[founders.number] = founders
         wipesOf = Array(repeating: 0, count: nodes)
+        disks = (0..<nodes).map { DiskID(rawValue: UInt64(100 + $0)) }
     }
 
-    /// The name of a node's present disk.
-    func disk(of place: Int) -> DiskID {
-        DiskID(rawValue: UInt64(100 + place + 1_000 * wipesOf[place]))
-    }
+    /// The name under which a node votes now.
+    func disk(of place: Int) -> DiskID { disks[place] }
+    /// Its log was damaged, and has another name.
+    func rename(_ place: Int, _ disk: DiskID) { disks[place] = disk }
     func membership(_ number: UInt32) -> Membership? { byNumber[number] }
     /// An entry was chosen in the present configuration.
     private var hasBegun = false
@@ -46,7 +48,9 @@ final class MembershipWatch {
     }
     func wipe(_ id: MasterID) {
         wiped = id
-        wipesOf[Int(id.rawValue) - 1] += 1
+        let place = Int(id.rawValue) - 1
+        wipesOf[place] += 1
+        disks[place] = DiskID(rawValue: UInt64(100 + place + 1_000 * wipesOf[place]))
     }
 
     /// An entry was chosen; what is wrong with it, if anything.
@@ -73,6 +77,12 @@ final class MembershipWatch {
         if let old = wiped, gone.contains(old) {
             wiped = nil
             reached.insert("wiped-master-replaced")
+        }
+        for voter in next.voters {
+            guard let before = current[voter.id], before.disk != .none, before.disk != voter.disk
+            else { continue }
+            reached.insert(wiped == voter.id ? "wiped-master-voted-again" : "damage-left-behind")
+            if wiped == voter.id { wiped = nil }
         }
         byNumber[next.number] = next
         current = next

@@ -174,7 +174,7 @@ struct LogRun {
             case .failed(let why): failure = why
             case .identified(let block): superblock = block
             case .placed(let places, _): placed += places
-            case .ready: break
+            case .ready, .renamed: break
             }
         }
     }
