@@ -8,9 +8,22 @@ import Node
 import Store
 import Wire
 
-/// A disk that never fails.
+/// What happens at one change of a disk.
+enum DiskFault: CaseIterable {
+    /// It fails, and so does all after it (S4).
+    case broken
+    /// The file system has no room for a new file.
+    case full
+    /// The power fails before it, or in the middle of it.
+    case powerBefore, powerWithin
+}
+
+/// A disk that keeps everything, and fails only where it is told to.
 struct MemoryDisk {
     private(set) var files: [DiskFile: [UInt8]] = [:]
+    /// At the change of this number, from 1.
+    var fault: (change: Int, kind: DiskFault)?
+    private(set) var changes = 0
 
     mutating func flip(_ file: DiskFile, at offset: Int) { files[file]?[offset] ^= 1 }
 
@@ -19,7 +32,28 @@ struct MemoryDisk {
             files: files.keys.sorted().map { DiskFileSize(file: $0, size: files[$0]!.count) },
             capacity: 64 << 20)
     }
-    mutating func perform(_ effect: DiskEffect) -> DiskResult {
+    /// Nil: the power has failed.
+    mutating func perform(_ effect: DiskEffect) -> DiskResult? {
+        if case .read = effect { return carryOut(effect) }
+        changes += 1
+        guard let fault, changes >= fault.change else { return carryOut(effect) }
+        switch fault.kind {
+        case .broken: return .failed(.system(errno: 5))
+        case .full:
+            guard case .create = effect else { return carryOut(effect) }
+            return .failed(.noSpace)
+        case .powerBefore: return nil
+        case .powerWithin:
+            if case .write(let operation, let file, let offset, let pieces, let durable) = effect {
+                let bytes = Array(pieces.joined())
+                let part = bytes.prefix(bytes.count / 1_024 * 512)
+                _ = carryOut(
+                    .write(operation, file, offset: offset, pieces: [part], durable: durable))
+            }
+            return nil
+        }
+    }
+    private mutating func carryOut(_ effect: DiskEffect) -> DiskResult {
         switch effect {
         case .create(_, let file, let size):
             files[file] = [UInt8](repeating: 0, count: size)
@@ -254,7 +288,10 @@ final class MasterGroup {
     private func carryOut(_ effect: NodeEffect, _ index: Int) {
         switch effect {
         case .disk(let effect):
-            mail[index].append(.disk(effect.operation, disks[index].perform(effect)))
+            // What else the core said in this step comes to nothing.
+            guard cores[index] != nil else { return }
+            guard let result = disks[index].perform(effect) else { return crash(index) }
+            mail[index].append(.disk(effect.operation, result))
         case .send(.master(let master), let frame):
             let from = MasterID(rawValue: UInt16(index + 1))
             if cores[Int(master.rawValue) - 1] != nil {
@@ -291,6 +328,14 @@ final class MasterGroup {
 
     /// Bytes of all files on a master's disk.
     func diskBytes(_ index: Int) -> Int { disks[index].files.values.reduce(0) { $0 + $1.count } }
+    /// Lets something happen to a master's disk; the number of its changes since.
+    func plan(_ fault: DiskFault?, at change: Int, of index: Int) {
+        disks[index].fault = fault.map { (disks[index].changes + change, $0) }
+    }
+    /// Whether it happened.
+    func hasHappened(_ index: Int) -> Bool {
+        disks[index].fault.map { disks[index].changes >= $0.change } ?? false
+    }
     /// Files of the log on a master's disk, by name.
     func segments(_ index: Int) -> [DiskFile] {
         disks[index].files.keys.filter { if case .segment = $0 { true } else { false } }.sorted()

@@ -1,0 +1,56 @@
+// Every change of a master's disk fails once (S4, M16): the log, its segments, its snapshots.
+
+import Base
+import Master
+import Testing
+import Wire
+
+/// A master alone, with a log of a few small segments and a snapshot every eight entries.
+private func loneMaster() -> MasterGroup {
+    MasterGroup(masters: 1, segmentSize: 64 << 10, snapshotEntries: 8)
+}
+
+/// Makes files until one is not answered; what was acknowledged.
+private func work(_ group: MasterGroup) -> [(name: String, made: Attributes)] {
+    var acknowledged: [(String, Attributes)] = []
+    guard let session = group.openSession(1) else { return [] }
+    for number in 1...24 {
+        // Long names fill the segments.
+        let name = "\(number)-" + String(repeating: "x", count: 200)
+        guard let made = group.create(session, UInt64(number), name) else { break }
+        acknowledged.append((name, made))
+    }
+    return acknowledged
+}
+
+@Test(
+    "Whatever change of a master's disk fails, it stops or goes on, and loses nothing",
+    arguments: DiskFault.allCases)
+func everyChange(kind: DiskFault) throws {
+    var change = 0
+    while true {
+        change += 1
+        let group = loneMaster()
+        group.plan(kind, at: change, of: 0)
+        let acknowledged = work(group)
+        guard group.hasHappened(0) else { break }
+        // A broken disk is never written to again by the same process.
+        if kind == .broken { #expect(group.cores[0] == nil, "\(kind) at \(change)") }
+        group.crash(0)
+        group.plan(nil, at: 0, of: 0)
+        for nonce: UInt64 in 2...3 {
+            group.start(0)
+            try #require(group.run { $0.leader != nil }, "\(kind) at \(change): \(group.halts)")
+            #expect(group.cores[0]?.isDamaged == false, "\(kind) at \(change)")
+            for (name, made) in acknowledged {
+                let found = group.query(.lookup(parent: .root, name: Array(name.utf8)))
+                #expect(found == .entry(made), "\(kind) at \(change)")
+            }
+            let session = try #require(group.openSession(nonce))
+            #expect(group.create(session, 1, "after-\(nonce)") != nil, "\(kind) at \(change)")
+            group.crash(0)
+        }
+    }
+    // Segments and both snapshots were made, written and removed on the way.
+    #expect(change > 40)
+}
