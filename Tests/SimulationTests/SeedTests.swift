@@ -6,7 +6,7 @@ import Foundation
 import Testing
 
 /// Runs the program and gives what it printed.
-private func simulate(_ arguments: String...) async throws -> (output: String, status: Int32) {
+private func simulate(_ arguments: [String]) async throws -> (output: String, status: Int32) {
     let named = ProcessInfo.processInfo.environment["MARTLET_SIMULATE"]
     let beside = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
     let process = Process()
@@ -33,8 +33,9 @@ private func expectNoFailure(
         group in
         for start in [first, first + half] {
             group.addTask {
-                try await simulate(
-                    "--scenario", scenario, "--seed", "\(start)", "--count", "\(half)", "--quiet")
+                try await simulate([
+                    "--scenario", scenario, "--seed", "\(start)", "--count", "\(half)", "--quiet",
+                ])
             }
         }
         var all: [(output: String, status: Int32)] = []
@@ -61,6 +62,7 @@ private func expectNoFailure(
                 "snapshot-taken", "snapshot-loaded", "snapshot-came", "master-added",
                 "master-removed", "leader-removed-itself", "master-transfer-ordered",
                 "wiped-master-replaced", "learner-with-snapshot-promoted",
+                "wiped-master-voted-again", "damage-left-behind",
             ])
     }
 
@@ -81,21 +83,21 @@ private func expectNoFailure(
             "gray", from: 1, count: 8, probes: ["backup-evicted", "primary-moved"])
     }
 
+    /// Each process has hash seeds of its own.
     @Test(
-        "A seed gives the same events in another process",
+        "A twentieth of the seeds gives the same events in another process",
         arguments: ["log", "masters", "replicas"])
     func determinism(scenario: String) async throws {
-        for seed in ["7", "300001", "300002", "300003"] {
-            let first = try await simulate("--scenario", scenario, "--seed", seed)
-            let second = try await simulate("--scenario", scenario, "--seed", seed)
-            #expect(first.output == second.output)
-            #expect(first.output.contains("digest="))
-        }
+        let words = ["--scenario", scenario, "--seed", "300001", "--count", "20"]
+        let first = try await simulate(words)
+        let second = try await simulate(words)
+        #expect(first.output == second.output)
+        #expect(first.output.split(separator: "\n").count { $0.contains("digest=") } == 20)
     }
 
     @Test("Wrong usage is told and ends with 2")
     func usage() async throws {
-        let result = try await simulate("--sed", "7")
+        let result = try await simulate(["--sed", "7"])
         #expect(result.status == 2 && result.output.contains("usage"))
     }
 }
