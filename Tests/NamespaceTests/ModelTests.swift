@@ -246,6 +246,58 @@ func snapshotBlocks() throws {
     #expect(throws: DecodeError.self) { try decode(blocks + [blocks[1]]) }
 }
 
+@Test("A directory of a million names is read to its end, over deletes and another leader")
+func millionNames() throws {
+    let count = 1_000_000
+    var cell = Cell()
+    let directory = cell.create("many", .directory)
+    var state = cell.namespace
+    var number = cell.number
+    var slot = cell.slot
+    func name(_ index: Int) -> [UInt8] { Array("name-\(index)".utf8) }
+    func apply(_ change: Change) -> Outcome {
+        number = number.next
+        slot = slot.next
+        let action = Command.Action.client(
+            cell.session, number: number, firstIncomplete: number, change)
+        return state.apply(Command(time: cell.now, action: action), slot: slot)
+    }
+    for index in 0..<count {
+        let made = apply(
+            .create(Creation(parent: directory, name: name(index), kind: .file, mode: 0o644)))
+        guard case .created = made else { throw Unexpected(outcome: made) }
+    }
+    var seen = [UInt8](repeating: 0, count: count)
+    var isDeleted = [Bool](repeating: false, count: count)
+    var random = SeededRandom(seed: 5)
+    var cookie: UInt64 = 0
+    var pages = 0
+    while true {
+        let page = try state.readDirectory(
+            directory, after: cookie, limit: UInt32(Limits.directoryPage), withAttributes: false)
+        for entry in page.entries {
+            let digits = String(decoding: entry.name.dropFirst(5), as: UTF8.self)
+            seen[try #require(Int(digits))] += 1
+        }
+        if page.atEnd { break }
+        cookie = try #require(page.entries.last).cookie
+        pages += 1
+        for _ in 0..<20 {
+            let victim = random.below(count)
+            if isDeleted[victim] { continue }
+            isDeleted[victim] = true
+            #expect(apply(.unlink(parent: directory, name: name(victim), holders: [])) == .done)
+        }
+        // Another leader, which started from a snapshot, goes on.
+        if pages % 300 == 0 { state = try decode(encode(state)) }
+    }
+    #expect(pages > 900)
+    #expect(!seen.contains { $0 > 1 })
+    #expect(!zip(seen, isDeleted).contains { seen, deleted in seen == 0 && !deleted })
+}
+
+private struct Unexpected: Error { var outcome: Outcome }
+
 @Test("Damaged snapshots are refused or give a sound state, and never end the process")
 func snapshotFuzz() throws {
     var workload = Workload(random: SeededRandom(seed: 7))
