@@ -14,10 +14,11 @@ struct Scenario {
     static let slowness = 2.5
     /// The scenarios that were seen to hold. A33 runs when it is named: it keeps every byte, but
     /// the masters go on listing the copies of a disk whose server came back with another one.
-    private static let all = rotating + ["GROW"]
+    private static let all = rotating + ["GROW", "NET"]
     /// Those that were seen to hold again and again beside other work, and take a minute at most.
     private static let rotating = [
-        "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A14", "A15", "A16", "A35", "A41",
+        "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "A12", "A14",
+        "A15", "A16", "A17", "A18", "A35", "A41",
     ]
 
     /// Those that run.
@@ -50,20 +51,32 @@ struct Scenario {
     ) throws {
         let all = ["--chunkservers", "\(servers)"] + options
         try Cell.with(all, repairDelay: 10) { cell in
-            let reading = cell.folder + "/mnt2"
-            mkdir(reading, 0o755)
-            _ = try cell.start([
-                "mount", cell.path, reading, "--foreground", "-o", "cache=1MiB",
-            ])
-            try eventually("the second mount is there") {
-                readText("/proc/self/mountinfo").contains(" \(reading) ")
-            }
-            let workload = try Workload(
-                writing: cell.mount, reading: reading, pause: pause, isStorm: isStorm)
-            var scenario = Scenario(cell: cell, workload: workload, name: name)
-            try body(&scenario)
-            try scenario.finish(expectedHalts)
+            try run(name, cell, pause: pause, isStorm: isStorm, expectedHalts, body)
         }
+    }
+
+    /// The same on a network.
+    static func runOnHosts(
+        _ name: String, masters: Int = 3, servers: Int = 4, pause: Int = 200_000,
+        isStorm: Bool = false, _ body: (inout Scenario, Network) throws -> Void
+    ) throws {
+        if let lack = Network.lack { throw TestFailure(lack) }
+        try Cell.withHosts(masters: masters, servers: servers) { cell, network in
+            try run(name, cell, pause: pause, isStorm: isStorm, []) { try body(&$0, network) }
+        }
+    }
+
+    private static func run(
+        _ name: String, _ cell: Cell, pause: Int, isStorm: Bool, _ expectedHalts: Set<String>,
+        _ body: (inout Scenario) throws -> Void
+    ) throws {
+        let reading = cell.folder + "/mnt2"
+        try cell.mount(reading, on: "client-2", options: ["-o", "cache=1MiB"])
+        let workload = try Workload(
+            writing: cell.mount, reading: reading, pause: pause, isStorm: isStorm)
+        var scenario = Scenario(cell: cell, workload: workload, name: name)
+        try body(&scenario)
+        try scenario.finish(expectedHalts)
     }
 
     /// Members of the set of the first chunk of the file that is being written.
