@@ -80,6 +80,64 @@ import Testing
     }
 
     @Test(
+        "A13: a client loses everything for 40 s: another writes; nothing late of the first lands",
+        .enabled(if: Scenario.isChosen("A13")))
+    func expiredClient() throws {
+        try Cell.withHosts(servers: 3) { cell, network in
+            let reading = cell.folder + "/mnt2"
+            try cell.mount(reading, on: "client-2")
+            let script = """
+                import os, sys
+                file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+                try:
+                    for turn in range(1 << 30):
+                        os.pwrite(file, bytes([65 + turn % 26]) * (1 << 20), 0)
+                        os.fsync(file)
+                        open(sys.argv[2], "w").write(str(turn))
+                except OSError as error: sys.exit(error.errno)
+                """
+            let turns = cell.folder + "/turns"
+            let writer = try Running(["python3", "-c", script, cell.mount + "/file", turns])
+            try eventually("the first client writes") { (Int(readText(turns)) ?? 0) > 10 }
+            try network.cut(["client-1"], network.others("client-1"))
+            sleep(40)
+            #expect(writer.isRunning)
+            let content = noise(1 << 20, seed: 13)
+            try writeFile(reading + "/file", content, sync: true)
+            try network.heal()
+            #expect(try writer.wait(limit: 60).status == EIO)
+            sleep(5)
+            #expect(readBytes(reading + "/file") == content)
+            // The mount itself goes on, in a new session.
+            #expect(readBytes(cell.mount + "/file") == content)
+            try writeFile(cell.mount + "/other", content, sync: true)
+            #expect(readBytes(reading + "/other") == content)
+        }
+    }
+
+    @Test(
+        "BACK: a chunk server and a master that were cut off for long are back soon after it",
+        .enabled(if: Scenario.isChosen("BACK")))
+    func back() throws {
+        try Scenario.runOnHosts("BACK") { scenario, network in
+            let leader = try scenario.cell.leader()
+            let lost = [
+                try scenario.place().backups[0], leader == "master-1" ? "master-2" : "master-1",
+            ]
+            try network.cut(lost, network.others(lost[0], lost[1]))
+            try scenario.workload.progress(limit: 30)
+            sleep(30)
+            try network.heal()
+            let healed = now()
+            try eventually("\(lost) are back", limit: 10 * Scenario.slowness) {
+                let health = try scenario.cell.attempt(["health"]).output
+                return !health.contains("_DOWN")
+            }
+            print("    BACK: \(seconds(now() - healed)) after the network")
+        }
+    }
+
+    @Test(
         "A17: the leader loses its followers, clients see all: another leads, nothing twice",
         .enabled(if: Scenario.isChosen("A17")))
     func isolatedLeader() throws {
