@@ -44,21 +44,22 @@ final class Cell {
         _ options: [String] = [], mounted: Bool = true, repairDelay: Int? = nil,
         _ body: (Cell) throws -> Void
     ) throws {
-        try with(repairDelay: repairDelay, body) { cell in
-            try cell.up(options + (mounted ? ["--mount", cell.mount] : []))
-        }
+        try with(
+            repairDelay: repairDelay, body,
+            start: { try $0.up(options + (mounted ? ["--mount", $0.mount] : [])) })
     }
     /// The same on hosts of a network, and mounted on one of them.
     static func withHosts(
         masters: Int = 3, servers: Int, _ body: (Cell, Network) throws -> Void
     ) throws {
-        try with(repairDelay: 10, { try body($0, $0.network!) }) { cell in
+        func start(_ cell: Cell) throws {
             let network = Network(Network.prefix + (cell.folder.split(separator: "/").last ?? ""))
             cell.network = network
             try cell.makeHosts(network, masters: masters, servers: servers)
             try cell.up()
             try cell.mount(cell.mount, on: "client-1")
         }
+        try with(repairDelay: 10, { try body($0, $0.network!) }, start: start)
     }
     private static func with(
         repairDelay: Int?, _ body: (Cell) throws -> Void, start: (Cell) throws -> Void
@@ -165,6 +166,36 @@ final class Cell {
 
     /// SIGSTOP or SIGCONT.
     func signal(_ name: String, _ number: Int32) throws { Glibc.kill(try pid(name), number) }
+
+    /// Restarts members on disks that can be made to fail (tools/lossyfs).
+    func makeLossy(_ members: [String]) throws {
+        for member in members { try kill(member) }
+        for member in members {
+            let (disk, below) = ("\(path)/\(member)/disk", "\(path)/\(member)/below")
+            guard rename(disk, below) == 0, mkdir(disk, 0o700) == 0 else {
+                throw TestFailure("\(disk): errno \(errno)")
+            }
+            let program = Self.program.dropLast("martlet".count) + "lossyfs"
+            started.append(try Running([String(program), below, disk]))
+            try eventually("\(disk) is mounted") {
+                readText("/proc/self/mountinfo").contains(" \(disk) ")
+            }
+        }
+        try up()
+    }
+
+    /// A command to the disk of a member.
+    func tellDisk(of member: String, _ command: String) throws {
+        try writeFile("\(path)/\(member)/disk/.lossy", Array(command.utf8))
+    }
+
+    /// Members lose their power at one moment, and what they had not synced; a seed picks pages
+    /// that were written all the same, 0 none.
+    func cutPower(of members: [String], seed: Int) throws {
+        for member in members { try signal(member, SIGSTOP) }
+        for member in members { try kill(member) }
+        for member in members { try tellDisk(of: member, "drop \(seed)") }
+    }
 
     /// The member names with a pid file.
     var members: [String] { names(in: path + "/pids") }
