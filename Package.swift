@@ -96,6 +96,7 @@ let package = Package(
         tests("ExplorationTests", "Base", "Exploration"),
         program("explore", "Base", "Exploration", path: "tools/explore"),
         program("workload", "Base", path: "tools/workload"),
+        program("lossyfs", "CFuse", path: "tools/lossyfs"),
         program(
             "bench", "Base", "Namespace", "Store", "Storage", "Client", "Wire", log,
             path: "tools/bench", scripts: ["compare-target", "failover"]),

@@ -181,8 +181,8 @@ package enum Limits {
     package static let quorumLoss = Interval.seconds(1)
     /// A session's term in the log's time (M14).
     package static let sessionTerm = Interval.seconds(30)
-    /// A client renews its session this often.
-    package static let sessionRenewal = Interval.seconds(10)
+    /// A client renews its session this often, so that it outlives 20 s without a network.
+    package static let sessionRenewal = Interval.seconds(6)
     /// Sessions of a cell.
     package static let sessions = 16_384
     /// Remembered replies of one session (M12).
@@ -239,4 +239,7 @@ package enum Limits {
     package static let retryLast = Interval.seconds(1)
     /// Connection and handshake.
     package static let connectTimeout = Interval.seconds(2)
+    /// A TCP connection on which nothing arrives at the peer for so long is given up. By itself
+    /// the kernel sends again ever later, and finds a healed network only long after.
+    package static let unheardTime = Interval.seconds(5)
 }

@@ -62,19 +62,20 @@ package final class FileSystem: Sendable {
         threads.start { [lanes = data.lanes] in lanes.tend() }
         threads.start { [self] in
             var suspects: [InodeID] = []
-            while threads.pause(Limits.sessionRenewal) {
-                renew(&suspects)
+            var isRenewed = true
+            while threads.pause(isRenewed ? Limits.sessionRenewal : Limits.retryLast) {
+                isRenewed = renew(&suspects)
                 Memory.giveBack()
             }
         }
     }
 
     /// Keeps the session alive. Unlinked files that the leader takes for open here, twice in a
-    /// row, and that are not: the leader may free them (K13).
-    private func renew(_ suspects: inout [InodeID]) {
+    /// row, and that are not: the leader may free them (K13). False: it was not renewed.
+    private func renew(_ suspects: inout [InodeID]) -> Bool {
         // A master that does not answer now is asked again the next time.
         try? metadata.refresh(Patience(Limits.requestTimeout))
-        guard let session = metadata.liveSession else { return }
+        guard let session = metadata.liveSession else { return true }
         do throws(FileError) {
             let orphans = try metadata.renew(session, Patience(Limits.sessionRenewal))
                 .filter { !table.isOpen($0) }
@@ -84,8 +85,10 @@ package final class FileSystem: Sendable {
                 let patience = Patience(Limits.sessionRenewal)
                 _ = try metadata.change(.releaseOrphans(released), session: session, patience)
             }
+            return true
         } catch {
             DataPath.log.warning("the session was not renewed: \(error)")
+            return false
         }
     }
 

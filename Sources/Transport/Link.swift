@@ -191,11 +191,18 @@ extension Link {
             $0?.protocol == .unix
         }
         // All fail only on a channel that is closed. The kernel sizes TCP's buffers itself.
-        if isLocal { try? options.setOption(.socketOption(.so_sndbuf), value: Self.socketBytes) }
+        if isLocal {
+            try? options.setOption(.socketOption(.so_sndbuf), value: Self.socketBytes)
+        } else {
+            try? options.setOption(.tcpOption(Self.userTimeout), value: Self.unheardTime)
+        }
         try? options.setOption(.recvAllocator, value: parser)
         try? options.setOption(.maxMessagesPerRead, value: Self.readsPerTurn)
     }
     private static var socketBytes: SocketOptionValue { 1 << 20 }
+    private static let userTimeout = NIOBSDSocket.Option(rawValue: TCP_USER_TIMEOUT)
+    private static let unheardTime = SocketOptionValue(
+        Limits.unheardTime.nanoseconds / 1_000_000)
     private static var readsPerTurn: UInt { 16 }
 
     /// Called by SwiftNIO.

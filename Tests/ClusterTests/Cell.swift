@@ -22,24 +22,53 @@ final class Cell {
 
     /// The test's folder; the cell is in `cell` below it.
     let folder: String
-    var path: String { folder + "/cell" }
+    /// On a network too long for Unix sockets.
+    var path: String {
+        folder + "/cell" + String(repeating: "-", count: network == nil ? 0 : 80)
+    }
     var mount: String { folder + "/mnt" }
     private var started: [Running] = []
     /// Members that the test killed at some time.
     private(set) var killed: Set<String> = []
     /// Seconds after which members are replaced, and nothing stays in the trash; defaults if nil.
     private var repairDelay: Int?
+    /// What masters are told of that.
+    var delays: [String] {
+        repairDelay.map { ["--repair-delay", "\($0)", "--trash-hours", "0"] } ?? []
+    }
+    /// Where every process has a host of its own.
+    private(set) var network: Network?
 
     /// Starts a cell, does `body`, and takes everything away.
     static func with(
         _ options: [String] = [], mounted: Bool = true, repairDelay: Int? = nil,
         _ body: (Cell) throws -> Void
     ) throws {
+        try with(
+            repairDelay: repairDelay, body,
+            start: { try $0.up(options + (mounted ? ["--mount", $0.mount] : [])) })
+    }
+    /// The same on hosts of a network, and mounted on one of them.
+    static func withHosts(
+        masters: Int = 3, servers: Int, _ body: (Cell, Network) throws -> Void
+    ) throws {
+        func start(_ cell: Cell) throws {
+            let network = Network(Network.prefix + (cell.folder.split(separator: "/").last ?? ""))
+            cell.network = network
+            try cell.makeHosts(network, masters: masters, servers: servers)
+            try cell.up()
+            try cell.mount(cell.mount, on: "client-1")
+        }
+        try with(repairDelay: 10, { try body($0, $0.network!) }, start: start)
+    }
+    private static func with(
+        repairDelay: Int?, _ body: (Cell) throws -> Void, start: (Cell) throws -> Void
+    ) throws {
         let cell = try Cell()
         cell.repairDelay = repairDelay
         defer { cell.remove() }
         do {
-            try cell.up(options + (mounted ? ["--mount", cell.mount] : []))
+            try start(cell)
             try body(cell)
         } catch {
             cell.showLogs()
@@ -75,7 +104,11 @@ final class Cell {
     /// Runs martlet for this cell.
     @discardableResult
     func martlet(_ words: String..., limit: Double = 120) throws -> Outcome {
-        try run([Self.program] + words, environment: ["MARTLET_CELL": path], limit: limit)
+        try run(
+            prefix(Network.desk) + words, environment: ["MARTLET_CELL": path], limit: limit)
+    }
+    private func prefix(_ host: String) -> [String] {
+        (network?.enter(host) ?? []) + [Self.program]
     }
 
     /// Runs martlet and hands back how it ended, whatever that is.
@@ -84,8 +117,8 @@ final class Cell {
     }
 
     /// Starts martlet in the background.
-    func start(_ words: [String]) throws -> Running {
-        let running = try Running([Self.program] + words, environment: ["MARTLET_CELL": path])
+    func start(_ words: [String], on host: String = Network.desk) throws -> Running {
+        let running = try Running(prefix(host) + words, environment: ["MARTLET_CELL": path])
         started.append(running)
         return running
     }
@@ -94,8 +127,17 @@ final class Cell {
     func up(_ options: [String] = []) throws {
         let isNew = access(path + "/cell.json", F_OK) != 0
         let segment = isNew ? ["--segment-size", "8MiB"] : []
-        let delay = repairDelay.map { ["--repair-delay", "\($0)", "--trash-hours", "0"] } ?? []
-        try run([Self.program, "up", path] + segment + delay + options, limit: 90)
+        if let network { try startServers(network) }
+        try run(prefix(Network.desk) + ["up", path] + segment + delays + options, limit: 90)
+    }
+
+    /// A mount in a process of its own.
+    func mount(_ point: String, on host: String = Network.desk, options: [String] = []) throws {
+        mkdir(point, 0o755)
+        _ = try start(["mount", path, point, "--foreground"] + options, on: host)
+        try eventually("\(point) is mounted") {
+            readText("/proc/self/mountinfo").contains(" \(point) ")
+        }
     }
 
     /// The process of a member.
@@ -124,6 +166,36 @@ final class Cell {
 
     /// SIGSTOP or SIGCONT.
     func signal(_ name: String, _ number: Int32) throws { Glibc.kill(try pid(name), number) }
+
+    /// Restarts members on disks that can be made to fail (tools/lossyfs).
+    func makeLossy(_ members: [String]) throws {
+        for member in members { try kill(member) }
+        for member in members {
+            let (disk, below) = ("\(path)/\(member)/disk", "\(path)/\(member)/below")
+            guard rename(disk, below) == 0, mkdir(disk, 0o700) == 0 else {
+                throw TestFailure("\(disk): errno \(errno)")
+            }
+            let program = Self.program.dropLast("martlet".count) + "lossyfs"
+            started.append(try Running([String(program), below, disk]))
+            try eventually("\(disk) is mounted") {
+                readText("/proc/self/mountinfo").contains(" \(disk) ")
+            }
+        }
+        try up()
+    }
+
+    /// A command to the disk of a member.
+    func tellDisk(of member: String, _ command: String) throws {
+        try writeFile("\(path)/\(member)/disk/.lossy", Array(command.utf8))
+    }
+
+    /// Members lose their power at one moment, and what they had not synced; a seed picks pages
+    /// that were written all the same, 0 none.
+    func cutPower(of members: [String], seed: Int) throws {
+        for member in members { try signal(member, SIGSTOP) }
+        for member in members { try kill(member) }
+        for member in members { try tellDisk(of: member, "drop \(seed)") }
+    }
 
     /// The member names with a pid file.
     var members: [String] { names(in: path + "/pids") }
@@ -175,6 +247,7 @@ final class Cell {
             _ = try? run(
                 [program, "down", "\(folder)/\(name)", "--destroy", "--patience", "5"], limit: 60)
         }
+        Network.remove(Network.prefix + (folder.split(separator: "/").last ?? ""))
         _ = try? run(["rm", "-rf", "--one-file-system", folder], limit: 60)
     }
 

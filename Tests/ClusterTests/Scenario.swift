@@ -17,8 +17,9 @@ struct Scenario {
     private static let all = rotating + ["GROW"]
     /// Those that were seen to hold again and again beside other work, and take a minute at most.
     private static let rotating = [
-        "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A14", "A15", "A16", "A28", "A32", "A35",
-        "A41",
+        "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "A12", "A13", "A14",
+        "A15", "A16", "A17", "A18", "A19", "A21", "A22", "A23", "A25", "A26", "A27", "A28", "A32",
+        "A35", "A37", "A38", "A41", "BACK", "NET",
     ]
 
     /// Those that run.
@@ -42,29 +43,42 @@ struct Scenario {
     private let name: String
     /// Servers that were removed from the cell, and don't come back.
     var isShrunk = false
+    /// Members whose disk was made to fail, so that they stopped.
+    var halted: Set<String> = []
 
     /// A cell with two mounts under workload W, then `body`, then the common end.
     static func run(
         _ name: String, servers: Int = 4, options: [String] = [], pause: Int = 200_000,
-        isStorm: Bool = false, expectedHalts: Set<String> = [],
-        _ body: (inout Scenario) throws -> Void
+        isStorm: Bool = false, _ body: (inout Scenario) throws -> Void
     ) throws {
         let all = ["--chunkservers", "\(servers)"] + options
         try Cell.with(all, repairDelay: 10) { cell in
-            let reading = cell.folder + "/mnt2"
-            mkdir(reading, 0o755)
-            _ = try cell.start([
-                "mount", cell.path, reading, "--foreground", "-o", "cache=1MiB",
-            ])
-            try eventually("the second mount is there") {
-                readText("/proc/self/mountinfo").contains(" \(reading) ")
-            }
-            let workload = try Workload(
-                writing: cell.mount, reading: reading, pause: pause, isStorm: isStorm)
-            var scenario = Scenario(cell: cell, workload: workload, name: name)
-            try body(&scenario)
-            try scenario.finish(expectedHalts)
+            try run(name, cell, pause: pause, isStorm: isStorm, body)
         }
+    }
+
+    /// The same on a network.
+    static func runOnHosts(
+        _ name: String, masters: Int = 3, servers: Int = 4, pause: Int = 200_000,
+        isStorm: Bool = false, _ body: (inout Scenario, Network) throws -> Void
+    ) throws {
+        if let lack = Network.lack { throw TestFailure(lack) }
+        try Cell.withHosts(masters: masters, servers: servers) { cell, network in
+            try run(name, cell, pause: pause, isStorm: isStorm) { try body(&$0, network) }
+        }
+    }
+
+    private static func run(
+        _ name: String, _ cell: Cell, pause: Int, isStorm: Bool,
+        _ body: (inout Scenario) throws -> Void
+    ) throws {
+        let reading = cell.folder + "/mnt2"
+        try cell.mount(reading, on: "client-2", options: ["-o", "cache=1MiB"])
+        let workload = try Workload(
+            writing: cell.mount, reading: reading, pause: pause, isStorm: isStorm)
+        var scenario = Scenario(cell: cell, workload: workload, name: name)
+        try body(&scenario)
+        try scenario.finish()
     }
 
     /// Members of the set of the first chunk of the file that is being written.
@@ -102,14 +116,14 @@ struct Scenario {
 
     /// All that was synced is there, all copies are there and the same, nothing has leaked, and
     /// nothing has died that the test did not kill.
-    private func finish(_ expectedHalts: Set<String>) throws {
+    private func finish() throws {
         try workload.end(limit: 60)
         for member in cell.members where !cell.killed.contains(member) {
             let pid = try cell.pid(member)
             #expect(!Cell.startTime(pid).isEmpty, "\(name): \(member) has died")
         }
         if !isShrunk { try cell.up() }
-        for member in cell.members where !expectedHalts.contains(member) {
+        for member in cell.members where !halted.contains(member) {
             let log = readText("\(cell.path)/\(member)/log")
             let crash = log.split(separator: "\n").first {
                 $0.contains("halted") || $0.contains("Fatal error") || $0.contains("Crash")

@@ -1,0 +1,229 @@
+// Scenarios of disks that lose what was not synced, fail, rot or are slow (A19 to A27, A37, A38).
+
+import Base
+import Glibc
+import Testing
+
+@Suite(.serialized) struct ScenarioDiskTests {
+    /// Power is lost several times, each time with other remains of what was not synced.
+    private func cutPower(
+        _ name: String, rounds: Int, serviceUp: Double? = nil,
+        _ members: (Scenario) throws -> [String]
+    ) throws {
+        try Scenario.run(name, pause: 20_000) { scenario in
+            let cell = scenario.cell
+            let victims = try members(scenario)
+            try cell.makeLossy(victims)
+            var random = SeededRandom(seed: UInt64(getpid()))
+            for round in 0..<rounds {
+                try scenario.workload.progress(limit: 60)
+                usleep(UInt32(random.below(1_000_000)))
+                try cell.cutPower(of: victims, seed: round == 0 ? 0 : 1 + random.below(1 << 30))
+                let dark = now()
+                try cell.up()
+                let up = now() - dark
+                try scenario.workload.progress(limit: 60)
+                print("    \(name): up after \(seconds(up)), writes after \(seconds(now() - dark))")
+                if let serviceUp { #expect(now() - dark < serviceUp * Scenario.slowness) }
+            }
+        }
+    }
+
+    @Test(
+        "A19: all servers lose their power and what they had not synced: all that was synced stays",
+        .enabled(if: Scenario.isChosen("A19")))
+    func power() throws {
+        // A20 is the same at many moments.
+        try cutPower("A19", rounds: Scenario.isFull ? 25 : 3, serviceUp: 15) {
+            $0.cell.members.filter { $0 != "mount" }
+        }
+    }
+
+    @Test(
+        "A21: one chunk server loses its power and what it had not synced, others go on",
+        .enabled(if: Scenario.isChosen("A21")))
+    func powerOfOne() throws {
+        try cutPower("A21", rounds: Scenario.isFull ? 10 : 3) { [try $0.place().primary] }
+    }
+
+    @Test(
+        "A22: a write or flush of a chunk server fails once: its disk stops, copies are made",
+        .enabled(if: Scenario.isChosen("A22")),
+        arguments: Scenario.isFull ? ["sync 2 5", "write 2 5", "write 2 28"] : ["sync 2 5"])
+    func failedFlush(failure: String) throws {
+        try Scenario.run("A22") { scenario in
+            let cell = scenario.cell
+            let victim = try scenario.place().primary
+            try cell.makeLossy([victim])
+            try cell.settled()
+            let pid = try cell.pid(victim)
+            scenario.workload.resetStalls()
+            try cell.tellDisk(of: victim, "fail \(failure)")
+            scenario.halted = [victim]
+            try eventually("\(victim) has stopped") { Cell.startTime(pid).isEmpty }
+            try scenario.workload.progress(limit: 30)
+            try scenario.expectStalls(write: 5, read: 5)
+            try scenario.copies(3, without: [victim], limit: 60 * Scenario.slowness)
+            let log = readText("\(cell.path)/\(victim)/log")
+            #expect(log.contains("the disk stops"))
+        }
+    }
+
+    @Test(
+        "A23: a flush of the leading master fails once: it stops, others go on; restarted, it is well",
+        .enabled(if: Scenario.isChosen("A23")))
+    func failedFlushOfMaster() throws {
+        try Scenario.run("A23", servers: 3, pause: 1_000, isStorm: true) { scenario in
+            let cell = scenario.cell
+            let victim = try cell.leader()
+            try cell.makeLossy([victim])
+            for turn in 1...2 {
+                // The second time as a follower, or where it leads again, as the leader.
+                let pid = try cell.pid(victim)
+                scenario.workload.resetStalls()
+                try cell.tellDisk(of: victim, "fail \(turn == 1 ? "sync" : "write") 2 5")
+                scenario.halted = [victim]
+                try eventually("\(victim) has stopped") { Cell.startTime(pid).isEmpty }
+                try scenario.workload.progress(syncs: 20, limit: 30)
+                try scenario.expectStalls(write: 3, read: 3)
+                try cell.up()
+                try scenario.workload.progress(syncs: 20, limit: 30)
+            }
+        }
+    }
+
+    @Test(
+        "A25: one page of a hundred of a replica rots: nobody reads it, a scrub repairs the rest",
+        .enabled(if: Scenario.isChosen("A25")))
+    func rot() throws {
+        try Scenario.run("A25") { scenario in
+            let cell = scenario.cell
+            let victim = try scenario.place().primary
+            try cell.makeLossy([victim])
+            try cell.settled()
+            try cell.tellDisk(of: victim, "rot 100 \(getpid())")
+            try scenario.workload.progress(syncs: 10, reads: 10, limit: 60)
+            try scenario.expectStalls(write: 5, read: 5)
+            try cell.martlet("scrub", "start")
+            var status = ""
+            try eventually("the scrub has found and repaired it", limit: 60 * Scenario.slowness) {
+                status = try cell.martlet("scrub", "status", "--json").output
+                return number("damaged", in: status) == 0
+                    && !status.contains("\"state\": \"running\"")
+                    && !status.contains("\"state\": \"comparing\"")
+            }
+            let found = Int(number("found", in: status) ?? 0)
+            print("    A25: \(found) damaged records found")
+        }
+    }
+
+    @Test(
+        "A26: pages of the only copy within reach rot: EIO for those, all else is read; then healed",
+        .enabled(if: Scenario.isChosen("A26")))
+    func rotOfTheLast() throws {
+        try Cell.with(["--chunkservers", "3"], repairDelay: 600) { cell in
+            let content = noise(16 << 20, seed: 26)
+            let path = cell.mount + "/file"
+            try writeFile(path, content, sync: true)
+            let (last, others) = ("chunkserver-1", ["chunkserver-2", "chunkserver-3"])
+            try cell.makeLossy([last])
+            try cell.settled()
+            for other in others { try cell.kill(other) }
+            try cell.tellDisk(of: last, "rot 100 26")
+            try run(["sh", "-c", "echo 1 >/proc/sys/vm/drop_caches"])
+            var lost = 0
+            let piece = 64 << 10
+            var buffer = [UInt8](repeating: 0, count: piece)
+            for offset in stride(from: 0, to: content.count, by: piece) {
+                let file = open(path, O_RDONLY | O_CLOEXEC | 0o40000)
+                defer { close(file) }
+                let count = pread(file, &buffer, piece, off_t(offset))
+                if count < 0, errno == EIO {
+                    lost += 1
+                } else {
+                    #expect(count == piece && buffer[...] == content[offset..<(offset + piece)])
+                }
+            }
+            print("    A26: \(lost) of \(content.count / piece) blocks can't be read")
+            #expect(lost > 0 && lost < content.count / piece / 2)
+            try cell.up()
+            try cell.settled()
+            try eventually("all is repaired", limit: 60 * Scenario.slowness) {
+                try cell.martlet("scrub", "start")
+                return try cell.attempt(["verify", "/"]).status == 0
+            }
+            try run(["sh", "-c", "echo 1 >/proc/sys/vm/drop_caches"])
+            #expect(readBytes(path) == content)
+        }
+    }
+
+    @Test(
+        "A27: a disk says that it wrote and did not: found when it is read, the others' copy wins",
+        .enabled(if: Scenario.isChosen("A27")),
+        arguments: Scenario.isFull ? [false, true] : [false])
+    func lostWrite(ofPrimary: Bool) throws {
+        try Scenario.run("A27") { scenario in
+            let cell = scenario.cell
+            let place = try scenario.place()
+            let victim = ofPrimary ? place.primary : place.backups[0]
+            try cell.makeLossy([victim])
+            try cell.settled()
+            for _ in 0..<5 {
+                try cell.tellDisk(of: victim, "fail write 3 0")
+                try scenario.workload.progress(limit: 60)
+            }
+            try cell.martlet("scrub", "start")
+            try scenario.workload.progress(syncs: 10, reads: 10, limit: 60)
+            try scenario.expectStalls(write: 5, read: 5)
+            // And as what is found at a start.
+            try cell.tellDisk(of: victim, "fail write 3 0")
+            try scenario.workload.progress(limit: 60)
+            try cell.kill(victim)
+            try cell.up()
+            try scenario.workload.progress(limit: 60)
+        }
+    }
+
+    @Test(
+        "A37: the disk of a backup writes 1 MB/s: it leaves, and the others are fast again",
+        .enabled(if: Scenario.isChosen("A37")))
+    func slow() throws {
+        try Scenario.run("A37", pause: 0) { scenario in
+            let cell = scenario.cell
+            let victim = try scenario.place().backups[0]
+            try cell.makeLossy([victim])
+            try cell.settled()
+            let epoch = try scenario.place().epoch
+            try cell.tellDisk(of: victim, "rate 1000000")
+            let begin = now()
+            try eventually("\(victim) has left", limit: 10 * Scenario.slowness) {
+                let place = try scenario.place()
+                return place.epoch > epoch && !place.backups.contains(victim)
+            }
+            print("    A37: gone after \(seconds(now() - begin))")
+            try scenario.workload.progress(limit: 60)
+            scenario.workload.resetStalls()
+            try scenario.workload.progress(syncs: 10, limit: 60)
+            try scenario.expectStalls(write: 1, read: 5)
+            try cell.tellDisk(of: victim, "rate 0")
+        }
+    }
+
+    @Test(
+        "A38: flushes of the leading master take 5 s: it hands over",
+        .enabled(if: Scenario.isChosen("A38")))
+    func stuckLeader() throws {
+        try Scenario.run("A38", servers: 3, pause: 1_000, isStorm: true) { scenario in
+            let cell = scenario.cell
+            try cell.makeLossy(["master-1", "master-2", "master-3"])
+            let victim = try cell.leader()
+            scenario.workload.resetStalls()
+            try cell.tellDisk(of: victim, "delay sync 5000")
+            try scenario.workload.progress(syncs: 40, reads: 40, limit: 30)
+            try scenario.expectStalls(write: 2, read: 2)
+            #expect(try cell.leader() != victim)
+            try cell.tellDisk(of: victim, "delay sync 0")
+            try scenario.workload.progress(syncs: 40, reads: 40, limit: 30)
+        }
+    }
+}
