@@ -313,8 +313,7 @@ extension MasterCore {
                 !state.isWaiting, !state.isFrozen, !state.isChanging,
                 !current.members.contains(where: { replica(state.id, $0)?.hasRot == true })
             else { continue }
-            let left = state.record.memberLeft
-            let isInTrash = left > .zero && logTime - left < configuration.trashTime
+            let isInTrash = keepsTrash(state)
             let isInTheWay = disks.contains { disk in
                 let id = disk.disk
                 guard !current.members.contains(id), state.fill != id,
@@ -326,6 +325,12 @@ extension MasterCore {
             if isInTheWay { orders.append(current) }
         }
         return orders
+    }
+
+    /// A member left it by a failure, a short time ago.
+    func keepsTrash(_ state: SetState) -> Bool {
+        let left = state.record.memberLeft
+        return left > .zero && logTime - left < configuration.trashTime
     }
 
     /// Its trash is better emptied.

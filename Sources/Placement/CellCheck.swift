@@ -27,15 +27,26 @@ package struct CheckedSet: Hashable, Sendable {
     package var copies: [Copy]
     /// A disk that is being filled.
     package var learner: DiskID?
+    /// Copies of a disk that is no member are kept for a while.
+    package var keepsTrash: Bool
 
     /// All fields at once.
     package init(
-        configuration: SetConfiguration, chunks: UInt32, copies: [Copy], learner: DiskID? = nil
+        configuration: SetConfiguration, chunks: UInt32, copies: [Copy], learner: DiskID? = nil,
+        keepsTrash: Bool = false
     ) {
         self.configuration = configuration
         self.chunks = chunks
         self.copies = copies
         self.learner = learner
+        self.keepsTrash = keepsTrash
+    }
+
+    /// Copies with content of disks that are no members and are not being filled.
+    package var strays: [Copy] {
+        copies.filter {
+            !configuration.members.contains($0.disk) && $0.disk != learner && $0.hasContent
+        }
     }
 }
 
@@ -63,7 +74,7 @@ package struct CheckFinding: Hashable, Sendable {
         case over
         /// Members share a server, a host or a rack although another is free.
         case misplaced
-        /// A disk that is no member has a copy.
+        /// A disk that is no member has a copy, and it is not kept as trash.
         case orphan
     }
     package var kind: Kind
@@ -128,9 +139,9 @@ package enum CellCheck {
         }
         for copy in set.copies {
             if copy.epoch > current.epoch { add(.newer, copy.disk) }
-            if !members.contains(copy.disk), copy.disk != set.learner, copy.hasContent {
-                add(.orphan, copy.disk)
-            }
+        }
+        if !set.keepsTrash {
+            for copy in set.strays { add(.orphan, copy.disk) }
         }
         if members.count < goal { add(.under) }
         if members.count > goal { add(.over) }

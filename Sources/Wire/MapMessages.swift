@@ -70,6 +70,8 @@ package struct SetStatus: Hashable, Sendable {
     package var isServing: Bool
     /// A disk knows a higher epoch than the masters: nothing is done with it (C10).
     package var isFrozen: Bool
+    /// A member left it a short time ago: what disks have of it is kept (C14).
+    package var keepsTrash: Bool
     /// Chunks of files that are placed here, or not yet dropped.
     package var chunks: UInt32
     /// Of every disk that reports one, by disk.
@@ -79,12 +81,13 @@ package struct SetStatus: Hashable, Sendable {
     /// All fields at once.
     package init(
         configuration: SetConfiguration, isFull: Bool, isServing: Bool, isFrozen: Bool,
-        chunks: UInt32, copies: [CopyStatus], task: TaskStatus?
+        keepsTrash: Bool, chunks: UInt32, copies: [CopyStatus], task: TaskStatus?
     ) {
         self.configuration = configuration
         self.isFull = isFull
         self.isServing = isServing
         self.isFrozen = isFrozen
+        self.keepsTrash = keepsTrash
         self.chunks = chunks
         self.copies = copies
         self.task = task
@@ -98,7 +101,7 @@ package struct SetStatus: Hashable, Sendable {
 
     func encode(into writer: inout ByteWriter) {
         configuration.encode(into: &writer)
-        for flag in [isFull, isServing, isFrozen] { writer.write(flag) }
+        for flag in [isFull, isServing, isFrozen, keepsTrash] { writer.write(flag) }
         writer.write(chunks)
         writer.writeList(copies) { writer, copy in
             writer.write(copy.disk)
@@ -121,6 +124,7 @@ package struct SetStatus: Hashable, Sendable {
         isFull = try reader.readBool()
         isServing = try reader.readBool()
         isFrozen = try reader.readBool()
+        keepsTrash = try reader.readBool()
         chunks = try reader.read()
         copies = try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
             CopyStatus(

@@ -128,10 +128,17 @@ struct Fsck: ParsableCommand {
         }
     }
 
+    private static func trash(_ picture: CellPicture) -> Int {
+        picture.checkedSets.filter(\.keepsTrash).reduce(0) { $0 + $1.strays.count }
+    }
+
     private func text(
         _ found: [CheckFinding], _ left: [CheckFinding], _ picture: CellPicture
     ) -> String {
-        let head = "\(picture.sets.count) sets checked"
+        let trash = Self.trash(picture)
+        let head =
+            "\(picture.sets.count) sets checked"
+            + (trash == 0 ? "" : " (\(trash) former copies are kept in the trash)")
         if left.isEmpty {
             return head + (found.isEmpty ? ": clean" : ": \(found.count) findings, all corrected")
         }
@@ -167,7 +174,8 @@ struct Fsck: ParsableCommand {
         }
         return JSON.object([
             ("schema", .integer(1)), ("sets", .integer(Int64(picture.sets.count))),
-            ("clean", .bool(left.isEmpty)), ("findings", .array(list)),
+            ("clean", .bool(left.isEmpty)), ("trash", .integer(Int64(Self.trash(picture)))),
+            ("findings", .array(list)),
         ]).encoded(indented: true)
     }
 }

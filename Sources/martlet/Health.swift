@@ -137,7 +137,7 @@ extension CellPicture {
                     CheckedSet.Copy(
                         disk: $0.disk, epoch: $0.epoch,
                         hasContent: $0.stored > 0 || $0.prepared > .none, hasRot: $0.hasRot)
-                }, learner: set.task?.to)
+                }, learner: set.task?.to, keepsTrash: set.keepsTrash)
         }
     }
 }
