@@ -99,7 +99,9 @@ extension ChunkServerCore {
         }
         // Only the primary can log a cut. One that is prepared here is not in what is committed.
         let applied = store.appliedTruncation(request.chunk)
-        if context.cuts.contains(where: { $0.truncation > applied }) { return refuse(asker, .notPrimary, index) }
+        guard !context.cuts.contains(where: { $0.truncation > applied }) else {
+            return refuse(asker, .notPrimary, index)
+        }
         readDisk(
             ReadUnderWay(
                 asker: asker, request: request, set: index, epoch: nil, through: committed,

@@ -3,7 +3,7 @@
 // the set reads such a block and writes its content as a record of its own (decision 0008), which
 // covers the pieces on every member alike.
 //
-// With little space on this disk, or on another member's, a block is folded for less; see `foldRuns`.
+// With little space here, or at another member, a block is folded for less; see `foldRuns`.
 //
 // Invariants:
 //  1. The queue is bounded (S10). What did not fit, or could not be folded when its turn came, is
