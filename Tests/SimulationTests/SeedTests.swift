@@ -77,13 +77,6 @@ private func expectNoFailure(
             ])
     }
 
-    @Test("Full disks refuse data only when they are full, take deletes, and are as good as before")
-    func full() async throws {
-        try await expectNoFailure(
-            "full", from: 400_000, count: 60,
-            probes: ["disks-filled", "block-folded", "segment-cleaned", "restarted"])
-    }
-
     @Test("A member whose disk becomes very slow is replaced within seconds (C21)")
     func gray() async throws {
         try await expectNoFailure(
