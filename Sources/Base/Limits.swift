@@ -133,6 +133,9 @@ package enum Limits {
     package static let foldRecords = 64
     /// Or more than this, and they cover the whole block.
     package static let foldFull = 4
+    /// Segments that a new disk of a chunk server has room for: with fewer the cleaner has none to
+    /// work with.
+    package static let leastSegments = 6
     /// Part of a disk that only deletes, epochs and repairs may use, in percent (C20).
     package static let reservePercent = 5
     /// A disk that is fuller is worth a warning, in percent.

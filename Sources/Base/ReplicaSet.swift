@@ -267,3 +267,24 @@ package struct Layout: Hashable, Sendable {
         }
     }
 }
+
+/// What a disk can take beside what it has (C20). The raw coding is a byte.
+package enum DiskFill: UInt8, Hashable, Comparable, Sendable {
+    case roomy = 0
+    /// No data now: it waits for the folding of blocks.
+    case folding = 1
+    /// No data.
+    case full = 2
+
+    package static func < (left: DiskFill, right: DiskFill) -> Bool {
+        left.rawValue < right.rawValue
+    }
+    /// Reads the raw coding.
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        let raw = try reader.read(UInt8.self)
+        guard let fill = DiskFill(rawValue: raw) else {
+            throw .invalid(field: "fill of a disk", value: UInt64(raw))
+        }
+        self = fill
+    }
+}

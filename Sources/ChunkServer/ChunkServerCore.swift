@@ -66,7 +66,7 @@ package struct ChunkServerCore: NodeCore {
 
     let configuration: ChunkServerConfiguration
     var phase = Phase.recovering
-    var store: DiskStore
+    package internal(set) var store: DiskStore
     /// The disk's own name and run, known once the store is ready.
     var disk: DiskID
     var incarnation = Incarnation(rawValue: 0)
@@ -171,7 +171,9 @@ package struct ChunkServerCore: NodeCore {
             apply(store.completed(operation, result, now: now))
         case .frame(let peer, let frame): take(frame, from: peer)
         case .disconnected(let peer): lose(peer)
-        case .surroundings(let seen): surroundings = seen
+        case .surroundings(let seen):
+            surroundings = seen
+            store.learn(free: seen.space.free)
         }
     }
 

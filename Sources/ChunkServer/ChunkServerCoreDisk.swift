@@ -22,6 +22,10 @@ extension ChunkServerCore {
                 guard let index = places[set] else { break }
                 alarm("record \(number) of set \(set) is damaged on disk \(disk)")
                 step(index, .damaged(number))
+            case .failed(.tooSmall(let capacity, let least)):
+                fail(
+                    "\(capacity) bytes are too few, it needs \(least): give it more space, or "
+                        + "smaller segments")
             case .failed(let failure): fail("\(failure)")
             }
         }

@@ -5,7 +5,8 @@
 // Invariants:
 //  1. What is written is the content as of a committed record after which nothing changed the
 //     block, prepared or committed; that is looked at again in the step that numbers it.
-//  2. One fold of a disk is under way at a time, behind its other work.
+//  2. It takes from the reserve where there is no space (C20): its commit gives back more.
+//  3. One fold of a disk is under way at a time, behind its other work.
 
 import Base
 import Node
@@ -19,7 +20,11 @@ extension ChunkServerCore {
         let target = basis.target
         guard let index = places[target.set], sets[index].replica.takesWrites,
             store.isUnchanged(basis)
-        else { return store.skipFold() }
+        else {
+            let index = places[target.set]
+            if let index, store.fill != .roomy { step(index, .wantFold) }
+            return store.skipFold()
+        }
         isFolding = true
         let tag = newTag(.fold(basis, set: index, epoch: sets[index].replica.promised))
         apply(
@@ -35,9 +40,10 @@ extension ChunkServerCore {
         isFolding = false
         let replica = sets[index].replica
         guard replica.takesWrites, replica.promised == epoch, store.isUnchanged(basis),
-            store.hasRoom(forData: Limits.framePayload), !store.isShort, !replica.isAnyFull,
-            hasCredit(index), let extent = blocks.first?.folded
+            hasCredit(index), let extent = blocks.first?.folded,
+            store.takesNumbered(data: extent.payload.count)
         else { return store.skipFold() }
+        guard store.takesFold(basis, extent) else { return }
         isFolding = true
         let draft = RecordDraft(
             session: .none, sequence: RequestNumber(rawValue: 0),

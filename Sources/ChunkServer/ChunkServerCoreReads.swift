@@ -97,8 +97,11 @@ extension ChunkServerCore {
         guard mayServeReads(index, from: number) else {
             return refuse(asker, .notServing, index)
         }
-        // Only the primary can log a cut.
-        if lacksCut { return refuse(asker, .notPrimary, index) }
+        // Only the primary can log a cut. One that is prepared here is not in what is committed.
+        let applied = store.appliedTruncation(request.chunk)
+        guard !context.cuts.contains(where: { $0.truncation > applied }) else {
+            return refuse(asker, .notPrimary, index)
+        }
         readDisk(
             ReadUnderWay(
                 asker: asker, request: request, set: index, epoch: nil, through: committed,

@@ -345,8 +345,8 @@ extension ChunkServerCore {
         guard let extent, replica.takesWrites, replica.promised == rewrite.epoch,
             extent.chunk == chunk, Int(extent.block) == block, extent.stored == rewrite.content,
             extent.codec == .raw, Int(extent.length) == Limits.block,
-            store.hasRoom(forData: Limits.framePayload), !store.isShort, !replica.isAnyFull,
-            !store.isChanging(replica.set, chunk),
+            store.hasRoom(forData: Limits.framePayload), !store.isShort,
+            replica.othersFill == .roomy, !store.isChanging(replica.set, chunk),
             store.newest(chunk, block) == rewrite.newest,
             store.truncation(replica.set, chunk) == rewrite.truncation
         else { return }

@@ -42,9 +42,9 @@ struct HostedSet: Sendable {
     /// Steps the replica where it is: a copy of it for each question costs as much as the step.
     /// `isNews`: the leader wants to hear of it at once.
     mutating func step(
-        _ event: ReplicaEvent, isFull: Bool, copyBudget: Int, now: Instant
+        _ event: ReplicaEvent, fill: DiskFill, copyBudget: Int, now: Instant
     ) -> (effects: [ReplicaEffect], isNews: Bool) {
-        replica.isFull = isFull
+        replica.diskFill = fill
         replica.copyBudget = copyBudget
         let before = Standing(replica)
         let effects = replica.step(event, now: now)
@@ -117,11 +117,12 @@ extension ChunkServerCore {
 
     /// Steps a replica and carries out what it wants.
     mutating func step(_ index: Int, _ event: ReplicaEvent) {
-        let isFull = !store.hasRoom(forData: Limits.framePayload)
         throttle.turn(now)
         let wasServing = sets[index].replica.isServing
         let (wanted, isNews) = sets[index].step(
-            event, isFull: isFull, copyBudget: throttle.budget, now: now)
+            event, fill: store.fill, copyBudget: throttle.budget, now: now)
+        let replica = sets[index].replica
+        store.press(replica.set, replica.isServing && replica.othersFill != .roomy)
         throttle.spend(throttle.budget - sets[index].replica.copyBudget)
         if sets[index].replica.wantsCopyBudget, !starving.contains(index) {
             starving.append(index)

@@ -69,10 +69,8 @@ extension ChunkServerCore {
     // MARK: the queue of a set
 
     mutating func drainQueues() {
-        if !store.isShort || !store.hasRoom(forData: 0) {
-            drainable += cramped
-            cramped = []
-        }
+        drainable += cramped
+        cramped = []
         while let index = drainable.popLast() {
             let reads = sets[index].afterTrim
             sets[index].afterTrim = []
@@ -80,8 +78,8 @@ extension ChunkServerCore {
             while let write = sets[index].waiting.first {
                 let isLost = sets[index].replica.isBackup
                 let takesWrites = sets[index].replica.takesWrites
-                if !isLost, store.isShort, store.hasRoom(forData: write.size) {
-                    // The cleaner makes room; meanwhile the client's credit runs out.
+                if !isLost, takesWrites, awaitsSpace(write.size, index) {
+                    // Meanwhile the client's credit runs out.
                     if !cramped.contains(index) { cramped.append(index) }
                     break
                 }
@@ -98,6 +96,24 @@ extension ChunkServerCore {
                 }
             }
         }
+    }
+
+    /// Whether new data waits: for the cleaner's room, for what folding gives back here or at
+    /// another member, or for the word of one that was full.
+    private mutating func awaitsSpace(_ bytes: Int, _ index: Int) -> Bool {
+        let replica = sets[index].replica
+        let others = replica.othersFill
+        let isKnown = replica.isFillFresh(now: now)
+        if others != .roomy { askWhoIsFull(index) }
+        if store.hasRoom(forData: bytes) {
+            return store.isShort || others == .folding || (others == .full && !isKnown)
+        }
+        return store.fill == .folding && !(others == .full && isKnown)
+    }
+
+    private mutating func askWhoIsFull(_ index: Int) {
+        sets[index].replica.askWhoIsFull(now: now)
+        sets[index].deadline = sets[index].replica.deadline
     }
 
     /// Numbers a write whose turn has come; the status if that cannot be.
@@ -131,9 +147,7 @@ extension ChunkServerCore {
             finish(write.asker, WriteReply(status: .done, epoch: epoch, number: known))
             return nil
         }
-        guard store.hasRoom(forData: write.size), !sets[index].replica.isAnyFull else {
-            sets[index].replica.askWhoIsFull(now: now)
-            sets[index].deadline = sets[index].replica.deadline
+        guard store.hasRoom(forData: write.size), sets[index].replica.othersFill == .roomy else {
             return .noSpace
         }
         logCuts(context, chunk, index)

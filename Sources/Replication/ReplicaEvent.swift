@@ -79,6 +79,8 @@ package enum ReplicaEvent: Hashable, Sendable {
     case discard(SetConfiguration)
     /// A read waits for the primary's lease (C11).
     case wantLease
+    /// The disk of a backup has no space for data, and blocks of the set that want folding.
+    case wantFold
     /// Time has passed.
     case tick
 }

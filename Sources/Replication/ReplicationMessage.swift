@@ -53,8 +53,8 @@ package enum ReplicationBody: Hashable, Sendable {
     /// The epoch begins; `missed` are starts before it that the receiver may lack, in order.
     case begin(EpochStart, missed: [EpochStart])
     /// The sender has everything up to `durable` on its disk, and knows that `committed` is
-    /// committed. `isFull`: its share of the disk is used up (C20).
-    case acknowledge(durable: RecordNumber, committed: RecordNumber, isFull: Bool)
+    /// committed, and what its disk can take (C20).
+    case acknowledge(durable: RecordNumber, committed: RecordNumber, fill: DiskFill)
     /// A record, new or sent again with its own epoch and number (C4, C8).
     case prepare(committed: RecordNumber, Record)
     /// What is committed, and the last record that was sent to the receiver.
@@ -172,10 +172,10 @@ extension ReplicationMessage {
         case .begin(let start, let missed):
             start.encode(into: &writer)
             writer.writeList(missed) { $1.encode(into: &$0) }
-        case .acknowledge(let durable, let committed, let isFull):
+        case .acknowledge(let durable, let committed, let fill):
             writer.write(durable)
             writer.write(committed)
-            writer.write(isFull)
+            writer.write(fill.rawValue)
         case .prepare(let committed, let record):
             writer.write(committed)
             record.encodeHeader(into: &writer)
@@ -256,7 +256,7 @@ extension ReplicationBody {
         case 4:
             self = .acknowledge(
                 durable: try reader.read(), committed: try reader.read(),
-                isFull: try reader.readBool())
+                fill: try DiskFill(from: &reader))
         case 5:
             self = .prepare(
                 committed: try reader.read(), try Record(from: &reader, payload: &payload))

@@ -102,8 +102,10 @@ package struct SetReplica: Hashable, Sendable {
     package internal(set) var committed: RecordNumber
     /// What the primary said is committed, maybe beyond what is durable here.
     var announced = RecordNumber.none
-    /// The disk's share for data is used up: told to the primary (C20). Set by the host.
-    package var isFull = false
+    /// What the disk can take: told to the primary (C20). Set by the host.
+    package var diskFill = DiskFill.roomy
+    /// The primary is not told of it again before.
+    var tellFillAt = Instant.zero
     /// Bytes that may go to a learner now; less by what went when a step is over (C19). Set by
     /// the host.
     package var copyBudget = Int.max / 2
@@ -181,8 +183,12 @@ package struct SetReplica: Hashable, Sendable {
     package var hasRot: Bool { !repairs.isEmpty }
     /// Something it appended is not durable yet.
     package var isAppending: Bool { !appended.isEmpty }
-    /// Some member's disk is full: only drops may be written (C20).
-    package var isAnyFull: Bool { isFull || peers.contains { $0.isFull } }
+    /// What the other members' disks can take, as the primary heard: the worst of it (C20).
+    package var othersFill: DiskFill { peers.reduce(.roomy) { max($0, $1.fill) } }
+    /// Whether everyone whose disk was full said so lately.
+    package func isFillFresh(now: Instant) -> Bool {
+        peers.allSatisfy { $0.fill == .roomy || now - $0.fillAt < Limits.memberSilence }
+    }
     /// A write can be numbered now; otherwise it waits at the host.
     package var takesWrites: Bool {
         isServing && hasEnoughMembers && window.count < Limits.preparedRecords
@@ -205,6 +211,7 @@ package struct SetReplica: Hashable, Sendable {
         case .fill(let epoch, let learner): fill(epoch, learner)
         case .discard(let configuration): discard(configuration)
         case .wantLease: wantLease()
+        case .wantFold: tellFill()
         case .write(let tag, let drafts): write(tag, drafts)
         case .message(let message): receive(message)
         case .durable(let place): becomeDurable(through: place)
@@ -368,8 +375,8 @@ package struct SetReplica: Hashable, Sendable {
         case .begin(let start, let missed): begin(start, missed, from: sender)
         case .prepare(let committed, let record): prepare(record, committed, from: sender)
         case .beacon(let committed, let sent): takeBeacon(committed, sent, from: sender)
-        case .acknowledge(let durable, let committed, let isFull):
-            takeAcknowledgement(from: sender, durable, committed, isFull)
+        case .acknowledge(let durable, let committed, let fill):
+            takeAcknowledgement(from: sender, durable, committed, fill)
         case .missing(let after): rewind(sender, after: after)
         case .fetch(let number): serveFetch(number, to: sender)
         case .fetched(let number, let result): takeFetched(number, result, from: sender)

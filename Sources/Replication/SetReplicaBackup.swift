@@ -54,7 +54,15 @@ extension SetReplica {
 
     mutating func acknowledge() {
         guard let primary = configuration?.primary else { return }
-        send(.acknowledge(durable: durable, committed: committed, isFull: isFull), to: primary)
+        send(.acknowledge(durable: durable, committed: committed, fill: diskFill), to: primary)
+    }
+
+    /// The host has no space for data, and blocks of this set that want folding: their primary
+    /// hears of it, though nothing else is to be said.
+    mutating func tellFill() {
+        guard phase == .following, tellFillAt <= now else { return }
+        tellFillAt = now + Limits.replicaRetry
+        acknowledge()
     }
 
     mutating func prepare(_ record: Record, _ committed: RecordNumber, from sender: DiskID) {

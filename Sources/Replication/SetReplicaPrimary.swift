@@ -21,7 +21,9 @@ struct Peer: Hashable, Sendable {
     var sent = RecordNumber.none
     /// What it knows to be committed.
     var told = RecordNumber.none
-    var isFull = false
+    /// What its disk can take, and, where that is little, when it said so.
+    var fill = DiskFill.roomy
+    var fillAt = Instant.zero
     /// Stored bytes that were sent and not acknowledged, as far as they are in the window.
     var inFlight = 0
     /// When it hears from us although nothing happens; nil while there is nothing to say.
@@ -178,7 +180,7 @@ extension SetReplica {
     }
 
     mutating func takeAcknowledgement(
-        from sender: DiskID, _ last: RecordNumber, _ told: RecordNumber, _ isFull: Bool
+        from sender: DiskID, _ last: RecordNumber, _ told: RecordNumber, _ fill: DiskFill
     ) {
         guard phase == .reconciling || phase == .serving, let index = position(of: sender),
             last <= prepared
@@ -200,7 +202,8 @@ extension SetReplica {
         peers[index].delay.answered(through: peers[index].acknowledged, now)
         peers[index].sent = max(peers[index].sent, last)
         peers[index].told = max(peers[index].told, told)
-        peers[index].isFull = isFull
+        peers[index].fill = fill
+        peers[index].fillAt = fill == .roomy ? .zero : now
         countLearner(index)
         advance()
         pump(index)
@@ -277,7 +280,7 @@ extension SetReplica {
                 break
             }
             // A full member gets what is under way one by one, until it has room again.
-            guard ahead <= (peers[index].isFull ? 1 : Limits.preparedRecords) else { break }
+            guard ahead <= (peers[index].fill == .roomy ? Limits.preparedRecords : 1) else { break }
             peers[index].sent = next
             if window[next] != nil { peers[index].inFlight += record.payload.count }
             // A copy that started over knows no earlier epoch.
@@ -409,9 +412,10 @@ extension SetReplica {
         peers.map { ($0.disk, $0.inFlight) }
     }
 
-    /// A draft was refused because a member is full: asks the members how they are now.
+    /// A draft waits, or was refused, because a member is full: asks the members how they are now.
     package mutating func askWhoIsFull(now: Instant) {
-        for index in peers.indices where peers[index].isFull && peers[index].beaconAt == nil {
+        for index in peers.indices
+        where peers[index].fill != .roomy && peers[index].beaconAt == nil {
             peers[index].beaconAt = now + Limits.commitBeacon
         }
     }

@@ -71,7 +71,8 @@ struct DiskFolder {
         var system = statvfs()
         guard statvfs(path, &system) == 0 else { throw Self.failed("statvfs", path) }
         let free = UInt64(system.f_bavail) * UInt64(system.f_frsize)
-        return DiskInventory(files: files, capacity: min(limit ?? .max, free + used))
+        let most = limit ?? .max
+        return DiskInventory(files: files, capacity: min(most, free + used), limit: most)
     }
 
     /// Its file system, and the bytes that are free there now; 0 and 0 if it can't be asked.

@@ -5,8 +5,9 @@
 //           next one) -> idle, when there is room enough or no segment is worth it
 //
 // Invariants:
-//  1. Only committed records are moved, with their set, epoch and number: a copy is the same record
-//     at another place, and a replay that meets it does what a repair of the record does.
+//  1. Records are moved with their set, epoch and number, committed or prepared: a copy is the same
+//     record at another place, and a replay that meets it does what a repair of the record does
+//     (decision 0011).
 //  2. The index names the old place until the copy is durable. The old segment is recycled by the
 //     rule for all segments: nothing is in it, and two checkpoints say so.
 //  3. Damaged records are reported, never copied (C17).

@@ -47,8 +47,12 @@ package struct DiskInventory: Hashable, Sendable {
     package var files: [DiskFileSize]
     /// Bytes that Martlet may use on it, with what it uses already.
     package var capacity: UInt64
-    /// Both fields at once.
-    package init(files: [DiskFileSize], capacity: UInt64) {
+    /// What they might be if others left more space.
+    package var limit: UInt64
+
+    /// All fields at once; without a limit, the capacity is it.
+    package init(files: [DiskFileSize], capacity: UInt64, limit: UInt64? = nil) {
+        self.limit = limit ?? capacity
         self.files = files
         self.capacity = capacity
     }

@@ -34,6 +34,8 @@ package struct DiskStore: Sendable {
 
     let configuration: StoreConfiguration
     var log: SegmentLog
+    /// What the operator gave it, whatever the file system has.
+    private var limit = UInt64.max
     var phase = Phase.new
     /// Ascending by set.
     var ledgers: [SetLedger] = []
@@ -72,7 +74,9 @@ package struct DiskStore: Sendable {
     /// Whether it stopped for ever (S4).
     package var hasFailed: Bool { phase == .failed }
     /// When `flush` wants to be called although nothing happened.
-    package var wakeTime: Instant { min(log.wakeTime, cleaner.wake, checkpoints.wake) }
+    package var wakeTime: Instant {
+        min(log.wakeTime, cleaner.wake, checkpoints.wake, folds.wake, folds.hopeEnds)
+    }
     /// Every set with an epoch or a record here, ascending.
     package var sets: [SetID] { ledgers.map(\.set) }
     /// Bytes that Martlet may use on the disk.
@@ -242,10 +246,24 @@ package struct DiskStore: Sendable {
             if case .checkpoint(let number) = file.file { return number }
             return nil
         }
+        let least = UInt64(configuration.log.segmentSize * Limits.leastSegments) / 97 * 100 + 100
+        // One that is in use goes on, whatever others left of it.
+        if inventory.files.isEmpty, inventory.capacity < least {
+            return fail(.tooSmall(capacity: inventory.capacity, least: least))
+        }
         // Two checkpoints have to find room beside the segments.
         let share = DiskInventory(
-            files: inventory.files, capacity: inventory.capacity / 100 * 97)
+            files: inventory.files, capacity: Self.share(of: inventory.capacity))
+        limit = inventory.limit
         return take(log.start(share))
+    }
+
+    private static func share(of capacity: UInt64) -> UInt64 { capacity / 100 * 97 }
+
+    /// So many bytes are free on the file system: what others gave back may be used.
+    package mutating func learn(free: UInt64) {
+        guard phase == .ready else { return }
+        log.capacity = max(log.capacity, Self.share(of: min(limit, log.madeBytes + free)))
     }
 
     /// A disk operation ended. Tells what follows from it; `flush` comes at the end of the turn.
@@ -262,7 +280,11 @@ package struct DiskStore: Sendable {
 
     /// Writes what was appended; to be called at the end of each turn.
     package mutating func flush(now: Instant) -> [StoreOutput] {
-        take(log.flush(now: now)) + clean(now) + checkpointIfDue(now)
+        log.wanted = wantedSegments
+        let outputs = take(log.flush(now: now)) + clean(now) + checkpointIfDue(now)
+        watchSpace(now)
+        folds.wake = findFolds(now)
+        return outputs
     }
 
     mutating func take(_ outputs: [LogOutput]) -> [StoreOutput] {

@@ -264,7 +264,7 @@ extension DiskStore {
         cleaner.passed = []
         finders = []
         cleaner.idle = nil
-        findFolds()
+        if folds.isIncomplete { beginLook() }
         var outputs = take(log.release(writer.released))
         if writer.isFinal {
             checkpoints.isStopping = false

@@ -103,6 +103,7 @@ extension DiskStore {
         if cleaner.restsAt == cleaner.report.appended { return [] }
         let isUrgent = log.room < urgentRoom
         let least = isUrgent ? max(size / 64, paddingBytes) : max(size / 8, 2 * paddingBytes)
+        let room = Int(log.room)
         let end = min(log.position.generation, checkpoints.position?.generation ?? 0)
         let segments = log.segments
         var best: [(segment: LogSegment, score: Int)] = []
@@ -111,7 +112,8 @@ extension DiskStore {
                 !book.isIdle(segment.number), !cleaner.passed.contains(segment.generation)
             else { continue }
             let live = book.liveBytes(segment.number)
-            guard live + least <= size else { continue }
+            // One that can't be emptied into what is left would only take it.
+            guard live + least <= size, live + paddingBytes <= room else { continue }
             // Segments that were opened after it.
             let age = min(segments.count - index, 1 << 16)
             let score = isUrgent ? size - live : (size - live) * age * 1_024 / (size + live)
@@ -122,11 +124,13 @@ extension DiskStore {
         return best.map(\.segment)
     }
 
-    /// Whether the index has the record there as committed, and it is not known to be damaged.
+    /// Whether the record lives there, and is not known to be damaged.
     private func isMovable(_ item: ScrubItem) -> Bool {
-        guard let ledger = ledger(item.set), item.item.number <= ledger.committed,
-            !ledger.rotten.contains(item.item.number),
-            let chunk = item.chunk.flatMap({ chunks[$0] })
+        guard let ledger = ledger(item.set), !ledger.rotten.contains(item.item.number) else {
+            return false
+        }
+        if let entry = ledger.prepared(item.item.number) { return entry.place == item.item.place }
+        guard item.item.number <= ledger.committed, let chunk = item.chunk.flatMap({ chunks[$0] })
         else { return false }
         return chunk.entries(item.block).contains {
             $0.number == item.item.number && $0.place == item.item.place

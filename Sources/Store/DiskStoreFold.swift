@@ -3,9 +3,11 @@
 // the set reads such a block and writes its content as a record of its own (decision 0008), which
 // covers the pieces on every member alike.
 //
+// With little space here, or at another member, a block is folded for less; see `foldRuns`.
+//
 // Invariants:
 //  1. The queue is bounded (S10). What did not fit, or could not be folded when its turn came, is
-//     found again after the next checkpoint.
+//     found again after the next checkpoint, or soon where space is short.
 //  2. A fold may replace a block only as it was read: `isUnchanged` says so.
 
 package import Base
@@ -33,17 +35,52 @@ struct FoldQueue: Sendable {
     static let pause = Interval.milliseconds(2)
     /// So long a due one waits for the disk's other work.
     static let patience = Interval.milliseconds(20)
+    /// Between two looks through the index for want of space.
+    static let lookPause = Interval.milliseconds(100)
+    /// Without space, data waits so long for folding that gives none back.
+    static let hope = Interval.seconds(1)
+    /// Extents that one turn looks at.
+    static let step = 1 << 14
 
     private var targets: [FoldTarget] = []
     private var known: Set<FoldTarget> = []
     /// There are others.
     var isIncomplete = true
     var due = Instant.zero
+    /// The next slot of a look through the index.
+    var cursor: Int?
+    /// What a block could have when the last look began.
+    var lookedFor = Int.max
+    var nextLook = Instant.zero
+    /// Sets of which another member has no space, ascending.
+    var pressed: [SetID] = []
+    /// Since there is no space: the fewest living bytes so far, and until when there is hope.
+    private var shortage: (least: Int, until: Instant)?
+    /// When that ends.
+    private(set) var hopeEnds = Instant(nanoseconds: .max)
+    /// When it wants to look again.
+    var wake = Instant(nanoseconds: .max)
+    private(set) var isHopeful = true
+
+    mutating func endShortage() {
+        shortage = nil
+        hopeEnds = Instant(nanoseconds: .max)
+        isHopeful = true
+    }
+    mutating func watch(living: Int, _ now: Instant) {
+        let known = shortage ?? (.max, now)
+        if living < known.least {
+            shortage = (living, now + Self.hope)
+        }
+        isHopeful = now < shortage?.until ?? now
+        hopeEnds = isHopeful ? shortage?.until ?? now : Instant(nanoseconds: .max)
+    }
 
     var isEmpty: Bool { targets.isEmpty }
+    var isFull: Bool { targets.count >= Self.bound }
 
     mutating func add(_ target: FoldTarget) {
-        if targets.count >= Self.bound {
+        if isFull {
             isIncomplete = true
         } else if known.insert(target).inserted {
             targets.append(target)
@@ -59,23 +96,24 @@ struct FoldQueue: Sendable {
 extension DiskStore {
     /// When `nextFold` wants to be called although nothing happened.
     package func foldTime(_ now: Instant) -> Instant {
-        guard phase == .ready, !folds.isEmpty, !isShort else {
+        guard phase == .ready, !folds.isEmpty, takesNumbered(data: Limits.groupAlignment) else {
             return Instant(nanoseconds: .max)
         }
+        if isUrgent { return now }
         if now < folds.due { return folds.due }
         return isBusy ? max(now, folds.due + FoldQueue.patience) : now
     }
     private var isBusy: Bool { !reads.jobs.isEmpty || log.isWriting }
+    /// Writers wait for it.
+    private var isUrgent: Bool { foldRuns == 0 || !folds.pressed.isEmpty }
 
     /// The next block that is to be folded, if it is time; nil else.
     package mutating func nextFold(now: Instant) -> FoldBasis? {
-        guard phase == .ready, !isShort, now >= folds.due,
-            !isBusy || now - folds.due >= FoldQueue.patience
-        else { return nil }
+        guard foldTime(now) <= now else { return nil }
         while let target = folds.next() {
             guard let ledger = ledger(target.set), ledger.rotten.isEmpty, ledger.holes.isEmpty,
                 let chunk = chunks[target.chunk], chunk.set == target.set,
-                wantsFold(chunk.entries(target.block))
+                wantsFold(chunk.entries(target.block), target.set)
             else { continue }
             folds.due = now + FoldQueue.pause
             return FoldBasis(
@@ -85,6 +123,12 @@ extension DiskStore {
         return nil
     }
 
+    /// Whether a block may be written as this extent: without space, only if that saves some.
+    package func takesFold(_ basis: FoldBasis, _ extent: Extent) -> Bool {
+        let pile = chunks[basis.target.chunk]?.entries(basis.target.block) ?? []
+        let saved = pile.reduce(0) { $0 + $1.place.footprint } - extent.payload.count
+        return hasRoom(forData: Limits.framePayload) || saved > Limits.groupAlignment
+    }
     /// It could not be folded now.
     package mutating func skipFold() { folds.isIncomplete = true }
     /// It was.
@@ -111,25 +155,72 @@ extension DiskStore {
     /// A record became part of a block.
     mutating func notePile(_ set: SetID, _ extent: Extent) {
         guard phase == .ready, let pile = chunks[extent.chunk]?.entries(Int(extent.block)),
-            wantsFold(pile)
+            wantsFold(pile, set)
         else { return }
         folds.add(FoldTarget(set: set, chunk: extent.chunk, block: Int(extent.block)))
     }
 
-    /// Looks through the whole index.
-    mutating func findFolds() {
-        guard folds.isIncomplete else { return }
+    /// Another member of the set has no space, or has it again.
+    package mutating func press(_ set: SetID, _ isPressed: Bool) {
+        let place = folds.pressed.firstIndex(notBelow: { $0 < set })
+        let isKnown = place < folds.pressed.count && folds.pressed[place] == set
+        if isPressed == isKnown { return }
+        if isPressed {
+            folds.pressed.insert(set, at: place)
+            folds.isIncomplete = true
+        } else {
+            folds.pressed.remove(at: place)
+        }
+    }
+
+    /// Looks through the index once more if there is need, some of it in each turn; says when it
+    /// wants to be called again.
+    mutating func findFolds(_ now: Instant) -> Instant {
+        guard phase == .ready else { return Instant(nanoseconds: .max) }
+        let runs = folds.pressed.isEmpty ? foldRuns : 0
+        if folds.cursor == nil {
+            if runs > folds.lookedFor { folds.lookedFor = runs }
+            let isPressing = runs < configuration.cleaner.foldRuns && folds.isEmpty
+            guard isPressing, runs < folds.lookedFor || folds.isIncomplete else {
+                return Instant(nanoseconds: .max)
+            }
+            if now < folds.nextLook { return folds.nextLook }
+            beginLook()
+        }
+        lookForFolds()
+        if folds.cursor != nil { return now }
+        // A twentieth of the time at the most.
+        folds.nextLook =
+            now + FoldQueue.lookPause + .microseconds(100) * Int64(chunks.slots.count)
+        return Instant(nanoseconds: .max)
+    }
+
+    mutating func beginLook() {
         folds.isIncomplete = false
-        for case let chunk? in chunks.slots {
+        folds.cursor = 0
+        folds.lookedFor = folds.pressed.isEmpty ? foldRuns : 0
+    }
+
+    private mutating func lookForFolds() {
+        var left = FoldQueue.step
+        while let slot = folds.cursor {
+            guard slot < chunks.slots.count, !folds.isFull else {
+                folds.cursor = nil
+                return
+            }
+            guard left > 0 else { return }
+            left -= 1
+            folds.cursor = slot + 1
+            guard let chunk = chunks.slots[slot] else { continue }
             for page in chunk.pages {
+                left -= page.count
                 var rest = page[...]
                 while let first = rest.first {
                     let pile = rest.prefix { $0.block == first.block }
                     rest = rest.dropFirst(pile.count)
-                    guard wantsFold(pile) else { continue }
+                    guard wantsFold(pile, chunk.set) else { continue }
                     folds.add(
                         FoldTarget(set: chunk.set, chunk: chunk.id, block: Int(first.block)))
-                    if folds.isIncomplete { return }
                 }
             }
         }
@@ -137,7 +228,12 @@ extension DiskStore {
 
     /// Whether a block is worth it: too many extents, or too many that don't begin where the one
     /// before ends, or they cover the whole block without need of any that does so alone.
-    private func wantsFold(_ pile: ArraySlice<ExtentEntry>) -> Bool {
+    private func wantsFold(_ pile: ArraySlice<ExtentEntry>, _ set: SetID) -> Bool {
+        if pile.count < 2 { return false }
+        let runs = folds.pressed.contains(set) ? 0 : foldRuns
+        if runs < configuration.cleaner.foldRuns, pile.count > runs + 1, savesSpace(pile) {
+            return true
+        }
         guard pile.count > min(configuration.cleaner.foldRuns, Limits.foldFull) else {
             return false
         }
@@ -154,6 +250,17 @@ extension DiskStore {
             covered = max(covered, Int(entry.start) + Int(entry.visible))
         }
         return covered == Limits.block
+    }
+
+    /// Whether a block takes less space as one extent, and not just a little.
+    private func savesSpace(_ pile: ArraySlice<ExtentEntry>) -> Bool {
+        let (all, stored, visible) = pile.reduce((0, 0, 0)) {
+            ($0.0 + $1.place.footprint, $0.1 + Int($1.stored), $0.2 + Int($1.visible))
+        }
+        let start = pile.reduce(Limits.block) { min($0, Int($1.start)) }
+        let end = pile.reduce(0) { max($0, Int($1.start) + Int($1.visible)) }
+        let folded = (end - start) * stored / max(1, visible)
+        return folded + (all - stored) / pile.count + all / 16 < all
     }
 }
 

@@ -278,7 +278,7 @@ extension DiskStore {
 
     mutating func endReplay() {
         phase = .ready
-        findFolds()
+        beginLook()
         if hasUnknownDamage {
             for index in ledgers.indices { ledgers[index].isTailUnknown = true }
         }

@@ -3,7 +3,8 @@
 // for; room is what the cleaner makes out of the rest.
 //
 //   space   new data as long as a reserve stays free of living records: then the cleaner always
-//           finds segments that are worth it
+//           finds segments that are worth it. The less is left, the fewer extents a block may have;
+//           when there is none, new data waits as long as folding gives some back
 //   room    below `cleaningStart` the cleaner works; at `shortRoom` new data waits for it; at
 //           two segments the data of records that have numbers too; at half a one deletes and
 //           trims; epochs and repairs never do
@@ -12,7 +13,7 @@
 // left to it; so the log goes on as long as the reserve holds. Where it can do nothing (others
 // filled the file system), deletes may have the last room. What finds none waits in memory.
 
-import Base
+package import Base
 
 extension DiskStore {
     private var segmentBytes: UInt64 { UInt64(log.superblock?.segmentSize ?? 0) }
@@ -24,7 +25,7 @@ extension DiskStore {
     }
 
     /// What stays free of living records, and what groups lose to their alignment.
-    private var reserve: UInt64 {
+    package var reserve: UInt64 {
         let count = log.totalBytes / max(1, segmentBytes)
         let free = part(
             percent: UInt64(Limits.reservePercent), segments: 8, ofFew: max(3, count / 3))
@@ -50,6 +51,36 @@ extension DiskStore {
     package func hasRoom(forData bytes: Int) -> Bool {
         let isHopeless = isShort && cleaner.isStuck
         return UInt64(book.total + bytes) + reserve < log.totalBytes && !isHopeless
+    }
+    /// How many segments there should be: others may fill the file system at any time, and then
+    /// the cleaner needs some beside what is alive.
+    var wantedSegments: Int {
+        let living = UInt64(book.total)
+        return Int((living + min(living, 4 * segmentBytes)) / max(1, segmentBytes)) + 1
+    }
+    /// Bytes that living records may still take before data is refused.
+    private var space: UInt64 {
+        let bound = UInt64(book.total + Limits.framePayload) + reserve
+        return bound < log.totalBytes ? log.totalBytes - bound : 0
+    }
+    /// How many runs a block may have: fewer when there is little space; 0: nothing that folding
+    /// makes smaller stays.
+    var foldRuns: Int {
+        let runs = configuration.cleaner.foldRuns
+        let plenty = log.totalBytes / 8
+        return space >= plenty ? runs : Int(space * UInt64(runs) / max(1, plenty))
+    }
+    /// What the disk can take now.
+    package var fill: DiskFill {
+        if hasRoom(forData: Limits.framePayload) { return .roomy }
+        return folds.isHopeful && !(isShort && cleaner.isStuck) ? .folding : .full
+    }
+    /// Looks whether folding still makes space, where there is none.
+    mutating func watchSpace(_ now: Instant) {
+        guard phase == .ready, !hasRoom(forData: Limits.framePayload) else {
+            return folds.endShortage()
+        }
+        folds.watch(living: book.total, now)
     }
     /// New data is to wait until the cleaner has made room.
     package var isShort: Bool { log.room <= shortRoom }

@@ -154,6 +154,8 @@ package enum LogFailure: Error, Hashable, Sendable {
     case disk(DiskFile, DiskFailure)
     /// Every segment is in use and no more may be made.
     case full
+    /// A new disk with fewer bytes than it needs for its segments.
+    case tooSmall(capacity: UInt64, least: UInt64)
 }
 
 /// What a log tells its user. Effects are carried out in the order in which they come.

@@ -101,8 +101,13 @@ package struct SegmentLog: Sendable {
     /// Where the log ends while no segment is open.
     var end = LogPosition.start
     var segmentsThisRun: UInt64 = 0
-    /// A create failed for want of space: no more are tried.
-    var isOutOfSpace = false
+    /// One is being made.
+    var isCreating = false
+    /// A create failed for want of space: until one succeeds there are the segments that there
+    /// are; one is tried at this time.
+    var retryAt: Instant?
+    /// Segments that its user wants to exist, if there is space.
+    var wanted = 0
     var queue: [Queued] = []
     var queued = 0
     var inFlight: Group?
@@ -128,7 +133,9 @@ package struct SegmentLog: Sendable {
     /// When `flush` wants to be called although nothing happened.
     package var wakeTime: Instant {
         let isIdle = phase == .ready && isUnmarked && inFlight == nil && queue.isEmpty
-        return isIdle ? min(lastGroup + Limits.markDelay, prewriteTime) : prewriteTime
+        let mark = isIdle ? lastGroup + Limits.markDelay : Instant(nanoseconds: .max)
+        let retry = phase == .ready && canGrow ? retryAt : nil
+        return min(mark, prewriteTime, retry ?? mark)
     }
     /// Where a replay that needs nothing up to `durable` may begin.
     package var position: LogPosition {
@@ -147,7 +154,7 @@ package struct SegmentLog: Sendable {
     /// Bytes that can still be appended, with what recycled and new segments will give.
     package var room: UInt64 {
         guard let size = superblock?.segmentSize else { return 0 }
-        let segments = unused + max(0, segmentLimit - files.count)
+        let segments = unused - (isCreating ? 1 : 0) + max(0, segmentLimit - made)
         let rest = open.map { max(0, size - (inFlight?.end ?? $0.offset)) } ?? 0
         return UInt64(max(0, segments * (size - SegmentHeader.pageSize) + rest - queued))
     }
@@ -161,7 +168,14 @@ package struct SegmentLog: Sendable {
     /// How many segments there may be.
     var segmentLimit: Int {
         guard let size = superblock?.segmentSize else { return 0 }
-        return isOutOfSpace ? files.count : max(files.count, Int(capacity / UInt64(size)))
+        return retryAt == nil ? max(made, Int(capacity / UInt64(size))) : made
+    }
+    /// Segments that there are.
+    private var made: Int { files.count - (isCreating ? 1 : 0) }
+    var madeBytes: UInt64 { UInt64(made) * UInt64(superblock?.segmentSize ?? 0) }
+    /// Whether more segments may be made, if there is space.
+    var canGrow: Bool {
+        UInt64(files.count + 1) * UInt64(superblock?.segmentSize ?? 0) <= capacity
     }
     /// Bytes of records in one group.
     var groupBytes: Int {
@@ -232,10 +246,12 @@ package struct SegmentLog: Sendable {
     /// Writes the next group if none is on its way, or the mark of an idle log that is due. To be
     /// called at the end of each turn.
     package mutating func flush(now: Instant) -> [LogOutput] {
-        guard phase == .ready, inFlight == nil else { return [] }
+        guard phase == .ready else { return [] }
+        let made = createAhead(now)
+        guard inFlight == nil else { return made }
         if queue.isEmpty {
             guard isUnmarked, now >= lastGroup + Limits.markDelay else {
-                return prewriteIfDue(now: now)
+                return made + prewriteIfDue(now: now)
             }
         }
         let copied = copies.reduce(0) { $0 + $1.count }
@@ -258,10 +274,9 @@ package struct SegmentLog: Sendable {
             headers += header
         }
         let length = align(start + bytes, Limits.groupAlignment)
-        var outputs = makeRoom(for: length, headers: headers)
+        var outputs = made + makeRoom(for: length, headers: headers)
         if phase == .ready, hasRoom(for: length, headers: headers) {
             outputs.append(.disk(writeGroup(count: count, start: start, length: length)))
-            outputs += createAhead()
         }
         return outputs
     }
@@ -280,7 +295,7 @@ package struct SegmentLog: Sendable {
             }
             return groupDone(now: now)
         case .createSegment(let file):
-            return segmentCreated(file, result)
+            return segmentCreated(file, result, now)
         case .footer(let file):
             if case .failed(let why) = result { return fail(.disk(.segment(file), why)) }
             return []

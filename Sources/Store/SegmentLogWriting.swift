@@ -44,12 +44,15 @@ extension SegmentLog {
         return configuration.waitsForRoom ? [] : fail(.full)
     }
 
-    /// Makes the next segment while the open one still has room.
-    mutating func createAhead() -> [LogOutput] {
-        guard let open, let size = superblock?.segmentSize, open.offset > size / 2,
-            files.count < segmentLimit, unused == 0
-        else { return [] }
-        return [createSegment()]
+    /// Makes the next segment while the open one still has room, and those that are wanted; after
+    /// a refusal one from time to time.
+    mutating func createAhead(_ now: Instant) -> [LogOutput] {
+        guard let open, let size = superblock?.segmentSize, canGrow, !isCreating else {
+            return []
+        }
+        let isWanted = (open.offset > size / 2 && unused == 0) || files.count < wanted
+        let isDue = retryAt.map { $0 <= now } ?? isWanted
+        return isDue ? [createSegment()] : []
     }
 
     private mutating func createSegment() -> LogOutput {
@@ -60,23 +63,31 @@ extension SegmentLog {
         let place = files.firstIndex { $0.number > number } ?? files.count
         files.insert(File(number: number, state: .creating), at: place)
         unused += 1
+        isCreating = true
         return .disk(
             .create(issue(.createSegment(file: number)), .segment(number), size: size))
     }
 
-    mutating func segmentCreated(_ number: UInt32, _ result: DiskResult) -> [LogOutput] {
+    /// After a create that found no space, the next is tried so much later.
+    private static var retryPause: Interval { .seconds(1) }
+
+    mutating func segmentCreated(
+        _ number: UInt32, _ result: DiskResult, _ now: Instant
+    ) -> [LogOutput] {
         guard let index = place(of: number) else {
             preconditionFailure("an unknown segment was made")
         }
+        isCreating = false
         switch result {
         case .done, .bytes:
             files[index].state = .free
             files[index].isNew = true
+            retryAt = nil
         case .failed(.noSpace):
             // Others filled the file system: go on with what there is (C20).
             files.remove(at: index)
             unused -= 1
-            isOutOfSpace = true
+            retryAt = now + Self.retryPause
         case .failed(let why): return fail(.disk(.segment(number), why))
         }
         return []

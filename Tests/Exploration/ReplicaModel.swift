@@ -285,8 +285,8 @@ extension ReplicationMessage {
         case .beacon(let committed, let sent):
             group.body = .beacon(committed: .none, sent: .none)
             return (group, (committed.rawValue, sent.rawValue))
-        case .acknowledge(let durable, let committed, let isFull):
-            group.body = .acknowledge(durable: .none, committed: committed, isFull: isFull)
+        case .acknowledge(let durable, let committed, let fill):
+            group.body = .acknowledge(durable: .none, committed: committed, fill: fill)
             return (group, (durable.rawValue, 0))
         case .stale:
             group.epoch = .none

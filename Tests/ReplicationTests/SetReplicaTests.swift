@@ -151,7 +151,7 @@ import Testing
         let bodies: [ReplicationBody] = [
             .query(configuration, incarnation: run, after: Epoch(rawValue: 1)),
             .state(state, incarnation: run), .begin(start, missed: [start, start]),
-            .acknowledge(durable: number, committed: number, isFull: true),
+            .acknowledge(durable: number, committed: number, fill: .full),
             .prepare(committed: number, record), .beacon(committed: number, sent: number),
             .missing(after: number), .stale, .fetch(number), .fetched(number, .record(record)),
             .fetched(number, .superseded), .fetched(number, .unavailable),

@@ -2,6 +2,8 @@
 // chaos is followed by calm, in which everything must come right.
 
 package import Base
+import Node
+import Wire
 
 /// A kind of fault.
 package enum FaultKind: Int, CaseIterable, Sendable {
@@ -29,6 +31,11 @@ package enum FaultKind: Int, CaseIterable, Sendable {
     case brokenDisk
     /// Bytes at rest are damaged.
     case rot
+    /// Others fill the file system of a chunk server's disk for a while.
+    case crowdedDisk
+
+    /// Those that every scenario can take.
+    package static var usual: [FaultKind] { allCases.filter { $0 != .crowdedDisk } }
 }
 
 /// Which faults a seed has.
@@ -69,6 +76,7 @@ package final class Chaos {
         case healLink(Int, Int)
         case breakLink(Int, Int, left: Int)
         case endSlowness(Int)
+        case endCrowd(Int)
     }
     private let world: World
     private var random: SeededRandom
@@ -107,6 +115,7 @@ package final class Chaos {
         for node in world.nodes {
             node.timing.slowness = 1
             node.disk.failsNextChange = false
+            endCrowd(node)
             node.crashesAfter = nil
             world.resume(node)
             if !node.isUp { world.start(node) }
@@ -136,6 +145,7 @@ package final class Chaos {
                     after: .milliseconds(Int64(250 + random.below(300))))
             }
         case .endSlowness(let index): world.nodes[index].timing.slowness = 1
+        case .endCrowd(let index): endCrowd(world.nodes[index])
         }
     }
 
@@ -198,7 +208,22 @@ package final class Chaos {
             plan(.endSlowness(node.place), after: duration())
         case .brokenDisk: node.disk.failsNextChange = true
         case .rot: rot()
+        case .crowdedDisk:
+            // A master needs what it writes.
+            if case .master = node.peer { return }
+            node.disk.isCrowded = true
+            plan(.endCrowd(node.place), after: duration())
         }
+    }
+
+    private func endCrowd(_ node: SimNode) {
+        guard node.disk.isCrowded else { return }
+        node.disk.isCrowded = false
+        let free = node.disk.capacity - min(node.disk.capacity, UInt64(node.disk.used))
+        let space = DiskSpace(fileSystem: 1, free: free)
+        world.hand(
+            .surroundings(NodeSurroundings(space: space, connections: ConnectionCounts())),
+            to: node)
     }
 
     private func crash(_ node: SimNode, power: Bool) {

@@ -1,5 +1,6 @@
 // A client of the chunk servers: makes a file at the masters, writes stamped cells into it and
-// into the files of others, and reads them back, from primaries and other members.
+// into the files of others, and reads them back, from primaries and other members. Where disks are
+// to get full, it makes, cuts and deletes files too; see DataClientFiles.
 //
 // Invariants:
 //  1. A write keeps its sequence numbers until it is answered (C15).
@@ -26,6 +27,19 @@ final class DataClient: SimClient {
         var member: Int?
         /// A read that must be answered by this member.
         var isPinned = false
+
+        /// What it reads or writes.
+        var chunk: ChunkID? {
+            switch work {
+            case .write(_, let cells, _): cells.first?.chunk
+            case .read(let chunk, _, _, _): chunk.chunk
+            case .metadata: nil
+            }
+        }
+        var isChange: Bool {
+            if case .metadata(let request) = work, case .change = request.body { return true }
+            return false
+        }
     }
     let number: Int
     let world: World
@@ -36,9 +50,14 @@ final class DataClient: SimClient {
     /// What this client was told of sets; it may be long out of date, and an old primary
     /// may still be asked (C11).
     var views: [SetID: SetView] = [:]
+    var appetite = Appetite.few
+    /// The name of the file it makes.
+    var newName: [UInt8] = []
+    /// The file that it cuts, and what that takes away.
+    var cutting: (file: SharedChunk, stamp: UInt64, cells: [CellPlace])?
     private var place = 0
-    private var random: SeededRandom
-    private var session = SessionID.none
+    var random: SeededRandom
+    var session = SessionID.none
     private var openedAt = Instant.zero
     private var nextChange: UInt64 = 1
     private var nextSequence: UInt64 = 1
@@ -53,9 +72,10 @@ final class DataClient: SimClient {
     private var isAsking: [SetID: Bool] = [:]
 
     init(
-        number: Int, world: World, masters: Int, history: DataHistory,
+        number: Int, world: World, masters: Int, history: DataHistory, appetite: Appetite,
         random: inout SeededRandom
     ) {
+        self.appetite = appetite
         self.number = number
         self.world = world
         self.masters = masters
@@ -64,7 +84,7 @@ final class DataClient: SimClient {
         leader = self.random.below(masters)
         window = 1 + self.random.below(6)
         pace = [1_000, 4_000, 15_000][self.random.below(3)]
-        budget = 60 + self.random.below(240)
+        budget = appetite == .few ? 60 + self.random.below(240) : .max
         fileGoal = 1 + self.random.below(2)
         place = world.attach(self, at: number)
     }
@@ -85,7 +105,8 @@ final class DataClient: SimClient {
 
     func start() { world.plan(timer: 0, client: place, after: .milliseconds(5)) }
     /// Goes on after it was stopped, in a session that has not expired meanwhile.
-    func goOn(_ operations: Int) {
+    func goOn(_ operations: Int, _ appetite: Appetite = .few) {
+        self.appetite = appetite
         session = .none
         budget = operations
         isStopping = false
@@ -115,6 +136,7 @@ final class DataClient: SimClient {
             session == .none ? openSession() : createFile()
             return
         }
+        if changesFiles() { return }
         guard !history.chunks.isEmpty else { return }
         budget -= 1
         if random.chance(2, of: 3) { write() } else { read() }
@@ -123,14 +145,15 @@ final class DataClient: SimClient {
     private func openSession() {
         change(.openSession(nonce: random.next(), label: "data \(number)"))
     }
-    private func createFile() {
+    func createFile() {
         files += 1
+        newName = Array("f\(number)-\(files)".utf8)
         change(
             .create(
-                parent: .root, name: Array("f\(number)-\(files)".utf8), kind: .file, mode: 0o644,
-                user: 0, group: 0, device: 0, target: [], open: false))
+                parent: .root, name: newName, kind: .file, mode: 0o644, user: 0, group: 0,
+                device: 0, target: [], open: false))
     }
-    private func change(_ change: MetadataChange) {
+    func change(_ change: MetadataChange) {
         var number = RequestNumber(rawValue: 0)
         if session != .none {
             number = RequestNumber(rawValue: nextChange)
@@ -161,7 +184,8 @@ final class DataClient: SimClient {
         for _ in 0..<(random.chance(1, of: 4) ? 2 : 1) {
             let block = UInt16(random.below(Cell.blocks))
             let first = random.below(Cell.count)
-            let count = 1 + random.below(min(4, Cell.count - first))
+            let most = appetite == .few ? 4 : Cell.count
+            let count = 1 + random.below(min(most, Cell.count - first))
             let places = (first..<first + count).map {
                 CellPlace(chunk: chunk.chunk, block: block, cell: $0)
             }
@@ -234,6 +258,10 @@ final class DataClient: SimClient {
     // MARK: Sending
 
     private func send(_ index: Int) {
+        if let chunk = items[index].chunk, history.gone.contains(chunk) {
+            items.remove(at: index)
+            return
+        }
         items[index].attempt += 1
         let item = items[index]
         let wait = 300 + random.below(700)
@@ -247,14 +275,16 @@ final class DataClient: SimClient {
             guard let view = views[request.context.set] else { return }
             request.context.epoch = view.configuration.epoch
             request.firstUnacked = firstUnacked
+            (request.context.truncation, request.context.cuts) = cuts(of: cells[0].chunk)
             items[index].work = .write(stamp: stamp, cells: cells, request)
             post(request.frame(request: item.request), to: view.configuration.primary, view)
         case .read(let chunk, let block, let invoked, _):
             guard let view = views[chunk.set] else { return }
             items[index].work = .read(chunk: chunk, block: block, invoked: invoked, pieces: [])
+            let (truncation, cuts) = cuts(of: chunk.chunk)
             let context = ChunkContext(
                 set: chunk.set, epoch: view.configuration.epoch, session: session,
-                truncation: 0, cuts: [])
+                truncation: truncation, cuts: cuts)
             let request = ReadRequest(
                 context: context, chunk: chunk.chunk, block: block, count: 1,
                 backupFrom: item.member.map { _ in history.numbers[chunk.set] ?? RecordNumber.none }
@@ -306,6 +336,10 @@ final class DataClient: SimClient {
 
     func received(_ frame: Frame, from place: Int) {
         guard let index = items.firstIndex(where: { $0.request == frame.request }) else { return }
+        if let chunk = items[index].chunk, history.gone.contains(chunk) {
+            items.remove(at: index)
+            return
+        }
         do {
             switch items[index].work {
             case .metadata(let request):
@@ -339,6 +373,7 @@ final class DataClient: SimClient {
             session = id
             openedAt = world.now
         case .created(let attributes, let layout):
+            history.names[attributes.inode] = newName
             guard let first = layout.chunks.first else {
                 // No set can take it yet.
                 change(.allocate(attributes.inode, first: 0, count: 1))
@@ -356,7 +391,8 @@ final class DataClient: SimClient {
             if case .query(.sets(let sets)) = request.body {
                 for set in sets { isAsking[set] = nil }
             }
-        default: world.fail("metadata", "\(request.body) got \(reply)")
+        default:
+            if !takeFile(reply) { world.fail("metadata", "\(request.body) got \(reply)") }
         }
     }
 
@@ -367,7 +403,10 @@ final class DataClient: SimClient {
 
     private func learn(_ inode: InodeID, _ chunk: LayoutChunk, _ layout: Layout) {
         for view in layout.sets { learn(view) }
-        history.chunks.append(SharedChunk(inode: inode, chunk: chunk.chunk, set: chunk.set))
+        history.chunks.append(
+            SharedChunk(
+                inode: inode, chunk: chunk.chunk, set: chunk.set, owner: number,
+                name: history.names[inode] ?? []))
     }
 
     private func take(
@@ -383,7 +422,10 @@ final class DataClient: SimClient {
             refresh(set)
             sendLater(index)
         case .notServing, .busy: sendLater(index)
-        case .noSpace: sendLater(index, 500)
+        case .noSpace:
+            history.refusals.append(set)
+            if isPatient { sendLater(index, 500) } else { items.remove(at: index) }
+        case .outdated where appetite != .few: sendLater(index)
         case .fenced where world.now - openedAt >= Limits.sessionTerm * 4 / 5:
             // The session is not renewed, and has expired: nobody will ever say (C16).
             items.remove(at: index)
@@ -408,6 +450,7 @@ final class DataClient: SimClient {
                 return world.fail("read", "an answer without the block that was asked for")
             }
             check(pieces, chunk, block, invoked)
+        case .outdated where appetite != .few: sendLater(index)
         case .invalid, .fenced, .outdated, .noSpace:
             world.fail("read status", "a read of \(chunk.chunk) got \(reply.status)")
         default:

@@ -8,12 +8,16 @@ struct SharedChunk {
     var inode: InodeID
     var chunk: ChunkID
     var set: SetID
+    /// The client that made its file, and that may delete it.
+    var owner: Int
+    var name: [UInt8]
 }
 
 /// What all data clients of a run share.
 final class DataHistory {
     var check = PageCheck()
     var chunks: [SharedChunk] = []
+    var names: [InodeID: [UInt8]] = [:]
     /// The newest view of each set that a master told.
     var views: [SetID: SetView] = [:]
     /// What was acknowledged or read has numbers up to these: as an open would tell.
@@ -23,6 +27,12 @@ final class DataHistory {
     /// The epochs of each set in which something was acknowledged.
     var epochs: [SetID: [Epoch]] = [:]
     var reads = 0
+    /// Of files that were cut, as an open would tell.
+    var cuts: [ChunkID: (truncation: UInt32, cuts: [Cut])] = [:]
+    /// Chunks of deleted files: whoever still asks for them gets anything.
+    var gone: Set<ChunkID> = []
+    /// Sets whose writes found no space since something was acknowledged.
+    var refusals: [SetID] = []
 
     func note(_ set: SetID, _ number: RecordNumber) {
         numbers[set] = max(numbers[set] ?? .none, number)
@@ -30,6 +40,7 @@ final class DataHistory {
 
     func acknowledge(_ set: SetID, _ reply: WriteReply) {
         acknowledged += 1
+        refusals = []
         note(set, reply.number)
         if epochs[set]?.last != reply.epoch { epochs[set, default: []].append(reply.epoch) }
     }

@@ -78,7 +78,7 @@ final class MastersScenario: Scenario, WorldObserver {
         changes = MasterOperator(
             number: world.clients - 1, world: world, founders: count, watch: watch,
             random: &random)
-        var swarm = Swarm(random: &random, allowed: FaultKind.allCases)
+        var swarm = Swarm(random: &random, allowed: FaultKind.usual)
         if swarm.kinds.contains(.rot) {
             swarm.rotting = (0..<(count - 1) / 2).map { _ in random.below(count) }
             swarm.rotBudget = 1 + random.below(2)

@@ -21,6 +21,8 @@ struct PageCheck {
         var invoked: Int
         /// When it was acknowledged or first read; it can't be undone any more.
         var settled: Int?
+        /// It cut the file: what is read after it is nothing.
+        var isCut = false
     }
     private var cells: [CellPlace: [Write]] = [:]
     private(set) var places: [CellPlace] = []
@@ -32,12 +34,12 @@ struct PageCheck {
         return clock
     }
 
-    /// A write of a stamp that was never used before begins.
-    mutating func invoke(_ stamp: UInt64, at cells: [CellPlace]) {
+    /// A write of a stamp that was never used before begins, or a cut.
+    mutating func invoke(_ stamp: UInt64, at cells: [CellPlace], isCut: Bool = false) {
         let time = tick()
         for place in cells {
             if self.cells[place] == nil { places.append(place) }
-            self.cells[place, default: []].append(Write(stamp: stamp, invoked: time))
+            self.cells[place, default: []].append(Write(stamp: stamp, invoked: time, isCut: isCut))
         }
     }
     /// It is acknowledged.
@@ -58,10 +60,13 @@ struct PageCheck {
         // Writes that were settled before the read began hide all that were settled before them.
         let hiding = writes.filter { $0.settled ?? .max < invoked }
         if stamp == 0 {
-            guard let hidden = hiding.last else { return nil }
+            let cuts = writes.filter { cut in
+                cut.isCut && !hiding.contains { cut.settled ?? .max < $0.invoked }
+            }
+            guard cuts.isEmpty, let hidden = hiding.last else { return nil }
             return "nothing at \(place), though \(hidden.stamp) is acknowledged"
         }
-        guard let found = writes.first(where: { $0.stamp == stamp }) else {
+        guard let found = writes.first(where: { $0.stamp == stamp && !$0.isCut }) else {
             return "\(stamp) at \(place), which nobody wrote there"
         }
         let settled = found.settled ?? .max

@@ -11,6 +11,9 @@
 //  scrub        after a pass over every disk no read meets damage (C18)
 //  copies       at any common record the content of all copies of a block is the same (C18)
 //  halt         no server stops by itself but for a broken disk
+//
+// In the scenario "full" disks have few segments, and clients write until there is no space for
+// more; see FullDisks.
 
 import Base
 import ChunkServer
@@ -22,23 +25,23 @@ import Wire
 
 /// The scenario; see the head of the file.
 final class ReplicasScenario: Scenario, WorldObserver {
-    private static let cell = CellID(high: 0xC3, low: 0xD4)
+    static let cell = CellID(high: 0xC3, low: 0xD4)
     let world: World
     private let chaos: Chaos
-    private let history = DataHistory()
-    private var clients: [DataClient] = []
+    let history = DataHistory()
+    private(set) var clients: [DataClient] = []
     private var operators: [OperatorClient] = []
-    private let masters: Int
+    let masters: Int
     private let goal: Int
     private let repairDelay: Interval
     private let scrub: ScrubConfiguration
     private let stores: [StoreConfiguration]
-    private var random: SeededRandom
+    var random: SeededRandom
     private var promises = ReplicaPromises()
     private var checkedRuns: [UInt32]
-    private var reached: Set<String> = []
+    var reached: Set<String> = []
     /// The newest configuration of each set that masters gave out.
-    private var latest: [SetID: SetConfiguration] = [:]
+    private(set) var latest: [SetID: SetConfiguration] = [:]
     /// The last report of each replica.
     private var reports: [ReplicaName: SetReport] = [:]
     /// The last report of the scrub of each chunk server.
@@ -47,14 +50,16 @@ final class ReplicasScenario: Scenario, WorldObserver {
     /// Places of chunk servers that are gone for good.
     private var lost: Set<Int> = []
     private let mayLoseMembers: Bool
+    private let isFull: Bool
     /// Damaged records that reads met until the pass was over.
     private var met: UInt64 = 0
 
-    init(random: inout SeededRandom) {
+    init(isFull: Bool, random: inout SeededRandom) {
+        self.isFull = isFull
         masters = random.chance(3, of: 4) ? 1 : 3
         goal = random.chance(1, of: 4) ? 2 : 3
         let servers = goal + random.below(3)
-        let sizes = Sizes(random: &random)
+        let sizes = Sizes(isFull: isFull, random: &random)
         repairDelay = sizes.repairDelay
         scrub = sizes.scrub
         var stores: [StoreConfiguration] = []
@@ -70,14 +75,16 @@ final class ReplicasScenario: Scenario, WorldObserver {
         let hasOperator = random.chance(1, of: 2)
         world = World(
             nodes: nodes, clients: dataClients + (hasOperator ? 1 : 0), random: &random)
-        var swarm = Swarm(random: &random, allowed: FaultKind.allCases)
+        var swarm = Swarm(
+            random: &random, allowed: isFull ? FaultKind.allCases : FaultKind.usual)
         if swarm.kinds.contains(.rot) {
             swarm.rotting = [masters + random.below(servers)]
             swarm.rotBudget = 1 + random.below(4)
         }
         // The last survivor must not be the one whose bytes are damaged.
         mayLoseMembers =
-            !swarm.kinds.contains(.rot) && servers > goal && sizes.repairDelay < .seconds(10)
+            !isFull && !swarm.kinds.contains(.rot) && servers > goal
+            && sizes.repairDelay < .seconds(10)
         chaos = Chaos(world: world, swarm: swarm, random: &random)
         checkedRuns = Array(repeating: 0, count: nodes.count)
         self.random = random.fork()
@@ -85,7 +92,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
             clients.append(
                 DataClient(
                     number: number, world: world, masters: masters, history: history,
-                    random: &random))
+                    appetite: isFull ? .churn : .few, random: &random))
         }
         if hasOperator {
             operators.append(
@@ -96,74 +103,6 @@ final class ReplicasScenario: Scenario, WorldObserver {
         }
         world.observer = self
         world.describeFrame = Self.describe
-    }
-
-    /// Small constants, mostly: rare things happen often.
-    private struct Sizes {
-        var segment: Int
-        var checkpoint: Int
-        var drift: Int
-        var repairDelay: Interval
-        var trashTime: Interval
-        var scrub: ScrubConfiguration
-        var cleaner: CleanerConfiguration
-
-        init(random: inout SeededRandom) {
-            segment = [64 << 10, 256 << 10, 2 << 20][random.below(3)]
-            checkpoint = [64 << 10, 256 << 10, 1 << 30][random.below(3)]
-            drift = [0, 0, 1_000, 10_000][random.below(4)]
-            repairDelay = .milliseconds([100, 1_000, 60_000][random.below(3)])
-            trashTime = .milliseconds([0, 500, 5_000][random.below(3)])
-            let period = Interval.milliseconds([400, 3_000, 86_400_000][random.below(3)])
-            scrub = ScrubConfiguration(period: period, bytesPerSecond: 50 << 20)
-            cleaner = CleanerConfiguration(
-                startPercent: [Limits.cleaningPercent, 100, 100][random.below(3)],
-                foldRuns: [1, 2, 8][random.below(3)], foldRecords: [3, 64][random.below(2)])
-        }
-    }
-
-    private static func masterNodes(
-        _ count: Int, goal: Int, _ sizes: Sizes, _ random: inout SeededRandom
-    ) -> [SimNode] {
-        let addresses = (1...count).map {
-            MasterAddress(
-                id: MasterID(rawValue: UInt16($0)),
-                address: PeerAddress(network: "m\($0)", socket: "", machine: ""))
-        }
-        return addresses.enumerated().map { place, address in
-            SimNode(
-                place: place, name: "master-\(address.id)", peer: .master(address.id),
-                capacity: 64 << 20, drift: sizes.drift, random: &random
-            ) { node in
-                MasterCore(
-                    MasterConfiguration(
-                        cell: cell, id: address.id, masters: addresses, goal: goal,
-                        disk: DiskID(rawValue: UInt64(900 + place)),
-                        seed: UInt64(node.run) << 8 | UInt64(place), segmentSize: 256 << 10,
-                        repairDelay: sizes.repairDelay, trashTime: sizes.trashTime,
-                        grayPause: .milliseconds(250)))
-            }
-        }
-    }
-
-    private static func chunkServer(
-        _ number: Int, place: Int, masters: Int, _ sizes: Sizes, _ random: inout SeededRandom
-    ) -> (SimNode, StoreConfiguration) {
-        let id = ServerID(rawValue: UInt64(11 + number))
-        let disk = DiskID(rawValue: UInt64(1 + number))
-        let configuration = ChunkServerConfiguration(
-            cell: cell, server: id, disk: disk, name: "cs\(number)", rack: "",
-            address: PeerAddress(network: "c\(number)", socket: "", machine: "host\(number)"),
-            masters: (1...masters).map { MasterID(rawValue: UInt16($0)) },
-            segmentSize: sizes.segment, checkpointInterval: sizes.checkpoint, scrub: sizes.scrub,
-            cleaner: sizes.cleaner)
-        let node = SimNode(
-            place: place, name: "server-\(number)", peer: .server(id), capacity: 256 << 20,
-            drift: sizes.drift, random: &random
-        ) { _ in ChunkServerCore(configuration) }
-        let log = LogConfiguration(
-            cell: cell, owner: .server(id), disk: disk, segmentSize: sizes.segment)
-        return (node, StoreConfiguration(log: log, checkpointInterval: sizes.checkpoint))
     }
 
     var probes: [String] {
@@ -187,6 +126,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
         readEverything("calm")
         checkScrub()
         if mayLoseMembers { loseMembers() }
+        if isFull { fillDisks() }
         guard world.failure == nil else { return }
         for node in living { world.crash(node, power: true) }
         for node in living { world.start(node) }
@@ -242,7 +182,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
         }
     }
 
-    private func settle(_ when: String, limit: Interval = .seconds(30)) {
+    func settle(_ when: String, limit: Interval = .seconds(30)) {
         let deadline = world.now + limit
         while world.failure == nil,
             !(clients.allSatisfy(\.isIdle) && operators.allSatisfy(\.isIdle))
@@ -328,7 +268,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
     }
 
     /// Every block from its primary, then from every member. A disk with damage may refuse.
-    private func readEverything(_ when: String) {
+    func readEverything(_ when: String) {
         guard world.failure == nil, let reader = clients.first else { return }
         reader.views = history.views
         for chunk in history.chunks {
@@ -357,7 +297,8 @@ final class ReplicasScenario: Scenario, WorldObserver {
     func fault(_ number: Int) { chaos.perform(number) }
 
     func halted(_ node: SimNode, _ reason: String) {
-        guard reason.contains("failed: ") && reason.contains("disk(") else {
+        let isBroken = reason.contains("failed: ") && reason.contains("disk(")
+        guard isBroken, !reason.contains("noSpace") else {
             return world.fail("halt", "\(node.name): \(reason)")
         }
         reached.insert("disk-broke")

@@ -10,6 +10,8 @@ package enum ScenarioName: String, CaseIterable, Sendable {
     case masters
     /// Chunk servers with their masters and clients.
     case replicas
+    /// The same on disks that get full.
+    case full
     /// A disk that becomes very slow.
     case gray
 }
@@ -63,7 +65,8 @@ package func simulate(
         switch scenario {
         case .log: LogScenario(random: &random)
         case .masters: MastersScenario(random: &random)
-        case .replicas: ReplicasScenario(random: &random)
+        case .replicas: ReplicasScenario(isFull: false, random: &random)
+        case .full: ReplicasScenario(isFull: true, random: &random)
         case .gray: GrayScenario(random: &random)
         }
     run.world.traces = traces

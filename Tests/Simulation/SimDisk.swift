@@ -41,6 +41,8 @@ package struct SimDisk {
     package var capacity: UInt64
     /// The next change fails like a broken device.
     package var failsNextChange = false
+    /// Others have filled the file system: no file is made, and none grows.
+    package var isCrowded = false
     /// A change failed since the last start.
     package private(set) var hasFailed = false
     private var names: [DiskFile] = []
@@ -65,8 +67,10 @@ package struct SimDisk {
         hasFailed = false
         return DiskInventory(
             files: names.map { DiskFileSize(file: $0, size: visibleSize(files[$0]!)) },
-            capacity: capacity)
+            capacity: isCrowded ? min(capacity, UInt64(used)) : capacity, limit: capacity)
     }
+    /// Bytes of all files.
+    package var used: Int { names.reduce(0) { $0 + files[$1]!.size } }
 
     /// The disk as it would be after a loss of power that loses everything it can.
     package var onlyDurable: SimDisk {
@@ -135,8 +139,7 @@ extension SimDisk {
         }
         switch effect {
         case .create(_, let name, let size):
-            let used = names.reduce(0) { $0 + files[$1]!.size }
-            if UInt64(used + size) > capacity {
+            if isCrowded || UInt64(used + size) > capacity {
                 forget(name)
                 return .failed(.noSpace)
             }
@@ -146,6 +149,12 @@ extension SimDisk {
             guard var file = files.removeValue(forKey: name),
                 let place = file.unsynced.firstIndex(where: { $0.operation == operation })
             else { return .failed(.system(errno: 2)) }
+            let write = file.unsynced[place]
+            if isCrowded, write.offset + write.bytes.count > file.size {
+                file.unsynced.remove(at: place)
+                files[name] = file
+                return .failed(.noSpace)
+            }
             file.unsynced[place].isDone = true
             if durable { Self.sync(&file, through: place, at: now) }
             files[name] = file

@@ -334,4 +334,35 @@ private struct Blocks {
         blocks.restart(64 << 10)
         #expect(blocks.wrong() == nil)
     }
+
+    @Test("A new disk of fewer than six segments is refused, with the size that it needs")
+    func tooSmall() {
+        var disk = TestDisk()
+        disk.capacity = 5 * 64 << 10
+        let run = StoreRun(disk, Blocks.configuration(64 << 10))
+        guard case .tooSmall(_, let least)? = run.failure else {
+            Issue.record("\(String(describing: run.failure))")
+            return
+        }
+        disk.capacity = least
+        #expect(StoreRun(disk, Blocks.configuration(64 << 10)).failure == nil)
+    }
+
+    @Test("After a segment found no space on the file system, another is made once there is some")
+    func moreSegments() throws {
+        var blocks = Blocks(segment: 64 << 10, capacity: 4 << 20)
+        blocks.run.disk.refusesSegments = true
+        var random = SeededRandom(seed: 4)
+        while blocks.write(random.below(2_000)), blocks.number.rawValue < 5_000 {}
+        let few = blocks.run.store.capacity
+        #expect(blocks.run.failure == nil && few < 1 << 20)
+        blocks.run.disk.refusesSegments = false
+        for _ in 0..<200 {
+            blocks.run.now = blocks.run.now + .milliseconds(100)
+            blocks.run.settle()
+        }
+        #expect(blocks.run.store.capacity > 3 << 20)
+        for _ in 0..<100 { try blocks.mustWrite(random.below(2_000)) }
+        #expect(blocks.wrong() == nil)
+    }
 }

@@ -16,6 +16,8 @@ struct TestDisk {
     var isSafe = false
     /// The file system has no space for checkpoints; how often it said so.
     var refusesCheckpoints = false
+    /// Or for segments beside the first few.
+    var refusesSegments = false
     private(set) var refused = 0
     /// The operation with this number fails, counted from 1.
     var failsAt = 0
@@ -34,6 +36,9 @@ struct TestDisk {
         if performed == failsAt { return .failed(.system(errno: 5)) }
         if refusesCheckpoints, case .write(_, .checkpoint, _, _, _) = effect {
             refused += 1
+            return .failed(.noSpace)
+        }
+        if refusesSegments, case .create(_, .segment, _) = effect, files.count > 8 {
             return .failed(.noSpace)
         }
         switch effect {

@@ -1,6 +1,6 @@
 // simulate: runs seeds of a scenario, and replays one with its trace.
 //
-//   simulate [--scenario log|masters|replicas|gray] [--seed N] [--count K] [--quiet] [--stop]
+//   simulate [--scenario log|masters|replicas|full|gray] [--seed N] [--count K] [--quiet] [--stop]
 //            [--trace [--from SECONDS]]
 //
 // --quiet prints failures and sums only; --stop ends with the first failure.
