@@ -70,7 +70,7 @@ import Testing
     }
 
     @Test(
-        "A23: a flush of the leading master fails once: it stops, others go on; restarted, it is well",
+        "A23: a flush of the leading master fails once: it stops, others go on, and it comes back",
         .enabled(if: Scenario.isChosen("A23")))
     func failedFlushOfMaster() throws {
         try Scenario.run("A23", servers: 3, pause: 1_000, isStorm: true) { scenario in
@@ -128,16 +128,17 @@ import Testing
             try cell.makeLossy(["chunkserver-1"])
             // Counts the blocks that can't be read; the others must be right.
             let script = """
-                import os, sys
+                from os import O_RDONLY, close, open, path, pread
+                from sys import argv
                 size, lost = 64 << 10, 0
-                for offset in range(0, os.path.getsize(sys.argv[1]), size):
-                    files = [os.open(path, os.O_RDONLY) for path in sys.argv[1:3]]
-                    right = os.pread(files[0], size, offset)
-                    try: assert os.pread(files[1], size, offset) == right
+                for offset in range(0, path.getsize(argv[1]), size):
+                    files = [open(name, O_RDONLY) for name in argv[1:3]]
+                    right = pread(files[0], size, offset)
+                    try: assert pread(files[1], size, offset) == right
                     except OSError as error:
                         assert error.errno == 5
                         lost += 1
-                    for file in files: os.close(file)
+                    for file in files: close(file)
                 print(lost)
                 """
             func lost() throws -> Int {
