@@ -209,7 +209,7 @@ extension ChunkServerCore {
             space.spare = store.spare
             load.sample(waiting: waiters.count, now)
             return DiskReport(
-                disk: disk, incarnation: incarnation, capacity: capacity, used: store.used,
+                disk: disk, incarnation: incarnation, capacity: capacity, used: store.living,
                 stored: usage.stored, logical: usage.logical, recentBytes: recent.rate(now: now),
                 queue: load.waiting, flushTime: load.flushTime,
                 // What is on a rebuilt one can't be trusted: it is copied again, elsewhere.

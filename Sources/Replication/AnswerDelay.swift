@@ -1,4 +1,5 @@
-// How long a disk takes until it has what it was given: one record at a time is followed.
+// How long a disk takes until it has what it was given: one record at a time is followed; when it
+// is there, and others are not, the last of them.
 // Invariant: a window counts as slow if any answer in it took too long, one that is still to come
 // included; a window without one ends the row of slow ones.
 
@@ -12,6 +13,8 @@ struct AnswerDelay: Hashable, Sendable {
     }
     /// The record that is followed, and since when.
     private var followed: Followed?
+    /// The last that it was given.
+    private var last = RecordNumber.none
     private var slowest = Interval.zero
     private var windowEnd = Instant.zero
     /// Slow windows in a row.
@@ -20,14 +23,15 @@ struct AnswerDelay: Hashable, Sendable {
     /// The disk was given a record.
     mutating func began(_ number: RecordNumber, _ now: Instant) {
         turn(now)
+        last = number
         if followed == nil { followed = Followed(number: number, since: now) }
     }
 
     /// It has everything up to this record.
     mutating func answered(through number: RecordNumber, _ now: Instant) {
-        guard let last = followed, last.number <= number else { return }
-        slowest = max(slowest, now - last.since)
-        followed = nil
+        guard let past = followed, past.number <= number else { return }
+        slowest = max(slowest, now - past.since)
+        followed = number < last ? Followed(number: last, since: now) : nil
     }
 
     /// Ends the window if it is over.

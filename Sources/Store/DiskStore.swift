@@ -81,10 +81,6 @@ package struct DiskStore: Sendable {
     package var sets: [SetID] { ledgers.map(\.set) }
     /// Bytes that Martlet may use on the disk.
     package var capacity: UInt64 { log.totalBytes }
-    /// Bytes in segments that are not free.
-    package var used: UInt64 {
-        UInt64(log.segments.count) * UInt64(log.superblock?.segmentSize ?? 0)
-    }
     /// Bytes in segments that are free, or are being made.
     package var spare: UInt64 { log.spareBytes }
     /// What all sets hold.

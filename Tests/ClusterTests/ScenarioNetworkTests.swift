@@ -1,5 +1,5 @@
-// Scenarios of a network that loses what it carries (A9 to A13, A17, A18), between hosts that have a
-// network namespace each.
+// Scenarios of a network that loses what it carries (A9 to A13, A17, A18), between hosts that have
+// a network namespace each.
 
 import Base
 import Glibc
@@ -87,14 +87,15 @@ import Testing
             let reading = cell.folder + "/mnt2"
             try cell.mount(reading, on: "client-2")
             let script = """
-                import os, sys
-                file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+                from os import O_CREAT, O_RDWR, fsync, open as open_file, pwrite
+                from sys import argv, exit
+                file = open_file(argv[1], O_RDWR | O_CREAT)
                 try:
                     for turn in range(1 << 30):
-                        os.pwrite(file, bytes([65 + turn % 26]) * (1 << 20), 0)
-                        os.fsync(file)
-                        open(sys.argv[2], "w").write(str(turn))
-                except OSError as error: sys.exit(error.errno)
+                        pwrite(file, bytes([65 + turn % 26]) * (1 << 20), 0)
+                        fsync(file)
+                        open(argv[2], "w").write(str(turn))
+                except OSError as error: exit(error.errno)
                 """
             let turns = cell.folder + "/turns"
             let writer = try Running(["python3", "-c", script, cell.mount + "/file", turns])

@@ -36,6 +36,34 @@ import Testing
         #expect(world.members[primary].replica?.slow.isEmpty == true)
     }
 
+    @Test("A burst that a member takes long to store counts, though its first record went fast")
+    func slowBurst() throws {
+        var world = try ReplicaWorld.serving()
+        let (slow, primary) = (0, 2)
+        // What it answers within a round is delivered in the next one.
+        world.give(members: [0, 1, 2], primary: primary)
+        for _ in 0..<40 { world.round() }
+        try #require(world.members[primary].replica?.isServing == true)
+        let link = slow * world.members.count + primary
+        world.open += Array(1...40)
+        for round in 0..<750 {
+            // Five records a second.
+            let stored = RecordNumber(rawValue: UInt64(2 + round / 20))
+            world.links[link] = world.links[link].map { message in
+                guard case .acknowledge(let durable, let committed, let isFull) = message.body
+                else { return message }
+                var message = message
+                message.body = .acknowledge(
+                    durable: min(durable, stored), committed: committed, isFull: isFull)
+                return message
+            }
+            world.round()
+        }
+        let named = try #require(world.members[primary].replica?.slow)
+        #expect(named.map(\.disk) == [world.disk(slow)])
+        #expect(named.allSatisfy { Int($0.windows) >= Limits.slowWindows })
+    }
+
     @Test("A learner gets as much as there is budget, and all where members are too few")
     func budget() throws {
         for minMembers in [2, 3] as [UInt8] {

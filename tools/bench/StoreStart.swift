@@ -77,7 +77,7 @@ struct StoreStart {
         let memory = Memory()
         print(
             "\(stored / 1_000_000_000) GB in \(blocks) blocks of \(block >> 10) KiB, "
-                + "\(first.store.usage.chunks) chunks, \(first.store.used >> 28) segments")
+                + "\(first.store.usage.chunks) chunks, \(first.store.living >> 20) MiB of log")
         let held = memory.resident - before.resident
         let each = Self.tenths(held * 10 / Int(blocks))
         print(
