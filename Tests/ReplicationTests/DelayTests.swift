@@ -50,11 +50,11 @@ import Testing
             // Five records a second.
             let stored = RecordNumber(rawValue: UInt64(2 + round / 20))
             world.links[link] = world.links[link].map { message in
-                guard case .acknowledge(let durable, let committed, let isFull) = message.body
+                guard case .acknowledge(let durable, let committed, let fill) = message.body
                 else { return message }
                 var message = message
                 message.body = .acknowledge(
-                    durable: min(durable, stored), committed: committed, isFull: isFull)
+                    durable: min(durable, stored), committed: committed, fill: fill)
                 return message
             }
             world.round()
