@@ -40,16 +40,18 @@ struct HostedSet: Sendable {
     }
 
     /// Steps the replica where it is: a copy of it for each question costs as much as the step.
-    /// `isNews`: the leader wants to hear of it at once.
+    /// `isNews`: the leader wants to hear of it at once. `isPressed`: it serves, and another member
+    /// has no space.
     mutating func step(
         _ event: ReplicaEvent, fill: DiskFill, copyBudget: Int, now: Instant
-    ) -> (effects: [ReplicaEffect], isNews: Bool) {
+    ) -> (effects: [ReplicaEffect], isNews: Bool, isPressed: Bool) {
         replica.diskFill = fill
         replica.copyBudget = copyBudget
         let before = Standing(replica)
         let effects = replica.step(event, now: now)
         deadline = replica.deadline
-        return (effects, Standing(replica) != before)
+        let isPressed = replica.isServing && replica.othersFill != .roomy
+        return (effects, Standing(replica) != before, isPressed)
     }
 
     /// Takes from the credit of other servers what is on its way to them now, and gives back the
@@ -119,10 +121,9 @@ extension ChunkServerCore {
     mutating func step(_ index: Int, _ event: ReplicaEvent) {
         throttle.turn(now)
         let wasServing = sets[index].replica.isServing
-        let (wanted, isNews) = sets[index].step(
+        let (wanted, isNews, isPressed) = sets[index].step(
             event, fill: store.fill, copyBudget: throttle.budget, now: now)
-        let replica = sets[index].replica
-        store.press(replica.set, replica.isServing && replica.othersFill != .roomy)
+        store.press(sets[index].replica.set, isPressed)
         throttle.spend(throttle.budget - sets[index].replica.copyBudget)
         if sets[index].replica.wantsCopyBudget, !starving.contains(index) {
             starving.append(index)
