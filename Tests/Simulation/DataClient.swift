@@ -70,6 +70,8 @@ final class DataClient: SimClient {
     private let fileGoal: Int
     /// How long a set's view may be refused before it is asked for again.
     private var isAsking: [SetID: Bool] = [:]
+    /// When it tells next which deleted files it does not have open.
+    var nextRenewal = Instant.zero
 
     init(
         number: Int, world: World, masters: Int, history: DataHistory, appetite: Appetite,
@@ -107,6 +109,7 @@ final class DataClient: SimClient {
     /// Goes on after it was stopped, in a session that has not expired meanwhile.
     func goOn(_ operations: Int, _ appetite: Appetite = .few) {
         self.appetite = appetite
+        if appetite != .few, session != .none { change(.closeSession) }
         session = .none
         budget = operations
         isStopping = false

@@ -27,6 +27,11 @@ extension DataClient {
     /// Begins to make, cut or delete a file, if it is time for that, or to wait for it.
     func changesFiles() -> Bool {
         if appetite == .few || items.contains(where: \.isChange) { return false }
+        if world.now >= nextRenewal {
+            nextRenewal = world.now + .seconds(1)
+            change(.renewSession)
+            return true
+        }
         let own = history.chunks.filter { $0.owner == number }
         let isCramped = !history.refusals.isEmpty
         switch appetite {
@@ -84,6 +89,10 @@ extension DataClient {
     func takeFile(_ reply: MetadataReply) -> Bool {
         switch reply {
         case .done: return appetite != .few
+        case .orphans(let inodes, _):
+            // It has no file open: a new leader can't know.
+            if !inodes.isEmpty { change(.releaseOrphans(inodes)) }
+            return true
         case .sessionDead where appetite != .few:
             session = .none
             return true
