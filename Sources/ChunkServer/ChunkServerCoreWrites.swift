@@ -125,15 +125,18 @@ extension ChunkServerCore {
         guard !isFenced(context.session, index) else { return .fenced }
         guard context.truncation >= truncation(of: chunk, index) else { return .outdated }
         var drafts: [RecordDraft] = []
+        var hasNew = false
         var known = RecordNumber.none
         var sequence = request.sequence
         for extent in request.extents {
             defer { sequence = sequence.next }
-            switch store.duplicate(set, context.session, sequence) {
+            let duplicate = store.duplicate(set, context.session, sequence)
+            switch duplicate {
             case .known(let number) where number <= sets[index].replica.committed:
                 known = max(known, number)
             case .forgotten: known = max(known, sets[index].replica.committed)
             case .known, .new:
+                if duplicate == .new { hasNew = true }
                 // The replica knows the ones that are under way.
                 drafts.append(
                     RecordDraft(
@@ -147,9 +150,10 @@ extension ChunkServerCore {
             finish(write.asker, WriteReply(status: .done, epoch: epoch, number: known))
             return nil
         }
-        guard store.hasRoom(forData: write.size), sets[index].replica.othersFill == .roomy else {
-            return .noSpace
-        }
+        // What is under way already has its room.
+        let hasRoom =
+            store.hasRoom(forData: write.size) && sets[index].replica.othersFill == .roomy
+        guard hasRoom || !hasNew else { return .noSpace }
         logCuts(context, chunk, index)
         let tag = newTag(.write(write.asker, set: index, since: now))
         step(index, .write(tag: tag, drafts))

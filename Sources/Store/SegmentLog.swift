@@ -46,6 +46,8 @@ package struct SegmentLog: Sendable {
     struct File: Hashable, Sendable {
         var number: UInt32
         var state: FileState
+        /// Bytes that were set aside for it; fewer than a segment has if a crash came before that.
+        var size: Int
         /// It was made in this run and never used: nothing of it was written.
         var isNew = false
     }

@@ -63,7 +63,7 @@ extension SegmentLog {
         capacity = inventory.capacity
         for file in inventory.files {
             if case .segment(let number) = file.file {
-                files.append(File(number: number, state: .unknown))
+                files.append(File(number: number, state: .unknown, size: file.size))
             }
         }
         let size = Superblock.copies * Superblock.copySize
@@ -328,8 +328,13 @@ extension SegmentLog {
             let isKept = listed != nil || recovery.unreadable.contains(number)
             files[index].state = isKept ? .live(generation: listed?.generation ?? 0) : .free
         }
-        unused = files.count { $0.state == .free }
+        // A crash came while it was made: a write to it could still find no space.
         var outputs: [LogOutput] = []
+        for index in files.indices
+        where files[index].state == .free && files[index].size < superblock?.segmentSize ?? 0 {
+            outputs.append(removeSegment(index))
+        }
+        unused = files.count { $0.state == .free }
         if !recovery.unreadable.isEmpty {
             let lost = position.number.next
             outputs.append(.damaged(LogDamage(numbers: lost...lost, records: [])))

@@ -61,7 +61,7 @@ extension SegmentLog {
         var number: UInt32 = 0
         for file in files where file.number == number { number += 1 }
         let place = files.firstIndex { $0.number > number } ?? files.count
-        files.insert(File(number: number, state: .creating), at: place)
+        files.insert(File(number: number, state: .creating, size: size), at: place)
         unused += 1
         isCreating = true
         return .disk(
@@ -105,13 +105,16 @@ extension SegmentLog {
                 files[index].state = .free
                 unused += 1
             } else {
-                files[index].state = .removing
-                outputs.append(
-                    .disk(
-                        .remove(issue(.removeSegment(file: number)), .segment(number))))
+                outputs.append(removeSegment(index))
             }
         }
         return outputs
+    }
+
+    mutating func removeSegment(_ index: Int) -> LogOutput {
+        let number = files[index].number
+        files[index].state = .removing
+        return .disk(.remove(issue(.removeSegment(file: number)), .segment(number)))
     }
 
     /// Makes one write of the first `count` records of the queue, with the group header. `start`:

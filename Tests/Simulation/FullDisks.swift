@@ -78,9 +78,11 @@ extension ReplicasScenario {
         let here = blocks.count { block in
             sets[block.chunk].map { latest[$0]?.members.contains(disk) ?? false } ?? false
         }
-        // Copies that it had to leave lie in the trash.
-        let left = store.sets.filter { latest[$0]?.members.contains(disk) != true }
-            .reduce(0) { $0 + store.usage($1).stored }
+        // Copies that it had to leave lie in the trash; and drops may be on their way.
+        let left = store.sets.filter { set in
+            latest[set]?.members.contains(disk) != true
+                || store.usage(set).chunks > history.chunks.count { $0.set == set }
+        }.reduce(0) { $0 + store.usage($1).stored }
         let folded = UInt64(here * (Cell.count * Cell.size + 1_200)) + left * 3 / 2
         // As much as one write may have.
         let slack = UInt64(Limits.framePayload)

@@ -83,6 +83,12 @@ private func expectNoFailure(
             "gray", from: 1, count: 8, probes: ["backup-evicted", "primary-moved"])
     }
 
+    @Test("Full disks refuse only what has no space, and take deletes and new data again (C20)")
+    func full() async throws {
+        try await expectNoFailure(
+            "full", from: 1, count: 40, probes: ["disks-filled", "block-folded", "segment-cleaned"])
+    }
+
     /// Each process has hash seeds of its own.
     @Test(
         "A twentieth of the seeds gives the same events in another process",

@@ -123,6 +123,26 @@ struct SegmentLogTests {
         #expect(harmed > 500)
     }
 
+    @Test("a file that a crash left shorter than a segment is made again before it is written to")
+    func shortFiles() {
+        var run = LogRun()
+        run.settle()
+        _ = run.append(1, [1], [2])
+        run.settle()
+        run.disk.add(.segment(1), [])
+        run.disk.add(.segment(2), Array(repeating: 0, count: 8_192))
+        var again = run.restarted()
+        again.settle()
+        #expect(again.disk.files[.segment(1)] == nil && again.disk.files[.segment(2)] == nil)
+        for _ in 0..<40 {
+            _ = again.append(1, [1], Array(repeating: 7, count: 9_000))
+            again.settle()
+        }
+        let segments = again.disk.inventory.files.filter { $0.file != .superblock }
+        #expect(segments.count > 3)
+        #expect(segments.allSatisfy { $0.size == 64 << 10 })
+    }
+
     @Test("a power cut loses nothing that was durable and reports no damage")
     func powerCuts() {
         for seed in 0..<300 as Range<UInt64> {
