@@ -17,7 +17,7 @@ struct Scenario {
     private static let all =
         rotating + [
             "A9", "A10", "A11", "A12", "A13", "A17", "A18", "A19", "A21", "A22",
-            "A23", "A25", "A26", "A27", "A37", "A38", "BACK", "NET", "GROW",
+            "A23", "A25", "A26", "A27", "A37", "A38", "BACK", "NET", "GROW", "LOAD",
         ]
     /// Those that were seen to hold again and again beside other work, and take a minute at most.
     private static let rotating = [
@@ -84,14 +84,16 @@ struct Scenario {
         try scenario.finish()
     }
 
-    /// Members of the set of the first chunk of the file that is being written.
-    func place() throws -> (primary: String, backups: [String], epoch: Int) {
+    /// Members of the set of a file of one chunk, or of the file that is being written.
+    func place(
+        of file: String = "/written"
+    ) throws -> (primary: String, backups: [String], epoch: Int) {
         // One chunk, so one set; its primary comes first.
-        let json = try cell.martlet("info", "/written", "--json").output
+        let json = try cell.martlet("info", file, "--json").output
         let names = json.split(separator: "\n").filter { $0.contains("\"chunkserver\":") }
             .compactMap { $0.split(separator: "\"").last { $0.hasPrefix("chunkserver-") } }
         guard let primary = names.first, let epoch = number("epoch", in: json) else {
-            throw TestFailure("no chunk server has /written: \(json)")
+            throw TestFailure("no chunk server has \(file): \(json)")
         }
         return (String(primary), names.dropFirst().map(String.init), Int(epoch))
     }

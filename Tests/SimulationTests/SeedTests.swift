@@ -86,7 +86,7 @@ private func expectNoFailure(
     @Test("Full disks refuse only what has no space, and take deletes and new data again (C20)")
     func full() async throws {
         try await expectNoFailure(
-            "full", from: 1, count: 40, probes: ["disks-filled", "block-folded", "segment-cleaned"])
+            "full", from: 1, count: 24, probes: ["disks-filled", "block-folded", "segment-cleaned"])
     }
 
     /// Each process has hash seeds of its own.
