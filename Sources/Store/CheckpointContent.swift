@@ -237,22 +237,3 @@ struct CheckpointContent: Sendable {
         }
     }
 }
-
-extension ChunkState {
-    /// Adds an entry that comes after all others; false if it does not.
-    mutating func append(
-        _ entry: ExtentEntry, _ usage: inout StoreUsage, _ book: inout SegmentBook
-    ) -> Bool {
-        let page = Int(entry.block) / Self.blocksPerPage
-        if page + 1 < pages.count { return false }
-        while pages.count <= page { pages.append([]) }
-        if let last = pages[page].last {
-            guard (last.block, last.number) < (entry.block, entry.number) else { return false }
-        }
-        pages[page].append(entry)
-        book.add(entry.place)
-        usage.stored += UInt64(entry.stored)
-        usage.logical += UInt64(entry.visible)
-        return true
-    }
-}

@@ -146,14 +146,55 @@ struct ChunkState: Sendable {
     var truncation: UInt32 = 0
     /// Ascending by number; without those of which a later one took away at least as much.
     var trims: [ChunkTrim] = []
+    private var form = Form.none
+
+    /// What is listed. The one extent of a small file needs no arrays.
+    private enum Form: Sendable {
+        case none
+        /// It is in the first page.
+        case one(ExtentEntry)
+        case many([[ExtentEntry]])
+    }
+
+    init(id: ChunkID, set: SetID) {
+        self.id = id
+        self.set = set
+    }
+
     /// Each ascending by block, then number; as many as are needed.
-    var pages: [[ExtentEntry]] = []
+    private(set) var pages: [[ExtentEntry]] {
+        get {
+            switch form {
+            case .none: []
+            case .one(let entry): [[entry]]
+            case .many(let pages): pages
+            }
+        }
+        _modify {
+            // Nothing else holds them meanwhile, so they are changed in place.
+            var pages = self.pages
+            form = .none
+            defer {
+                if pages.count == 1, pages[0].count == 1 {
+                    form = .one(pages[0][0])
+                } else if !pages.isEmpty {
+                    form = .many(pages)
+                }
+            }
+            yield &pages
+        }
+    }
 
     /// The entries of one block.
     func entries(_ block: Int) -> ArraySlice<ExtentEntry> {
-        let page = block / Self.blocksPerPage
-        guard page < pages.count else { return [] }
-        return pages[page][Self.range(of: block, in: pages[page])]
+        switch form {
+        case .none: return []
+        case .one(let entry): return Int(entry.block) == block ? [entry] : []
+        case .many(let pages):
+            let page = block / Self.blocksPerPage
+            guard page < pages.count else { return [] }
+            return pages[page][Self.range(of: block, in: pages[page])]
+        }
     }
 
     private static func range(of block: Int, in page: [ExtentEntry]) -> Range<Int> {
@@ -166,6 +207,10 @@ struct ChunkState: Sendable {
         _ entry: ExtentEntry, _ usage: inout StoreUsage, _ book: inout SegmentBook
     ) {
         let page = Int(entry.block) / Self.blocksPerPage
+        if case .none = form, page == 0 {
+            form = .one(entry)
+            return count(entry, &usage, &book)
+        }
         while pages.count <= page { pages.append([]) }
         var place = pages[page].count
         if let last = pages[page].last, last.block >= entry.block {
@@ -196,11 +241,35 @@ struct ChunkState: Sendable {
             }
         }
         pages[page].insert(entry, at: place)
+        count(entry, &usage, &book)
+    }
+
+    /// Adds an entry that comes after all others; false if it does not.
+    mutating func append(
+        _ entry: ExtentEntry, _ usage: inout StoreUsage, _ book: inout SegmentBook
+    ) -> Bool {
+        let page = Int(entry.block) / Self.blocksPerPage
+        if case .none = form, page == 0 {
+            form = .one(entry)
+        } else {
+            if page + 1 < pages.count { return false }
+            while pages.count <= page { pages.append([]) }
+            if let last = pages[page].last {
+                guard (last.block, last.number) < (entry.block, entry.number) else { return false }
+            }
+            pages[page].append(entry)
+        }
+        count(entry, &usage, &book)
+        return true
+    }
+
+    private func count(
+        _ entry: ExtentEntry, _ usage: inout StoreUsage, _ book: inout SegmentBook
+    ) {
         book.add(entry.place)
         usage.stored += UInt64(entry.stored)
         usage.logical += UInt64(entry.visible)
     }
-
     func forget(
         _ entry: ExtentEntry, _ usage: inout StoreUsage, _ book: inout SegmentBook
     ) {
