@@ -8,6 +8,8 @@
 //                                         snapshot, as one that lost its disk (M18)
 //   running     becameLeader              leads: answers clients, orders chunk servers
 //   leads       stoppedLeading            running: whoever waits is told to try again (S7)
+//   leads       its disk is nearly full   hands over, once; where it goes on leading, changes of
+//                                         clients get `noSpace` until there is space (C20)
 //   any         the disk failed, or logs  halted (S4, S9)
 //               of masters diverge
 //
@@ -103,6 +105,7 @@ package struct MasterCore: NodeCore, Sendable {
     /// What was said of this master's place among them.
     var place = MasterPlace.member
     var flush = FlushWatch()
+    var space = SpaceWatch()
     private var recovered: [PaxosRecord] = []
     private var hasRot = false
     private var isRenaming = false
@@ -153,6 +156,7 @@ package struct MasterCore: NodeCore, Sendable {
     package mutating func step(_ events: [NodeEvent], at time: NodeTime) -> [NodeEffect] {
         precondition(!isHalted, "a halted core was stepped")
         self.time = time
+        lead?.clock.advance(to: time)
         for event in events where !isHalted { take(event) }
         if paxos != nil, !isHalted { endTurn() }
         if !isHalted { carryOut(log.flush(now: time.now)) }
@@ -175,7 +179,7 @@ package struct MasterCore: NodeCore, Sendable {
             self.inventory = inventory
             // Two snapshots have to find room beside the segments.
             let share = DiskInventory(
-                files: inventory.files, capacity: inventory.capacity / 10 * 9)
+                files: inventory.files, capacity: inventory.capacity / 100 * SpaceWatch.percent)
             carryOut(log.start(share))
         case .disk(let operation, let result):
             if snapshot.files.owns(operation) {
@@ -187,13 +191,16 @@ package struct MasterCore: NodeCore, Sendable {
         case .disconnected(.client(let connection)): lead?.forget(connection)
         case .disconnected(.server(let server)): lead?.lose(server, at: time.now)
         case .disconnected(.master): break
-        case .surroundings(let seen): connections = seen.connections
+        case .surroundings(let seen):
+            connections = seen.connections
+            log.learn(free: seen.space.free, limit: space.limit, percent: SpaceWatch.percent)
         }
     }
 
     /// Time, and what waited for the end of the turn: one read probe and one batch for all.
     private mutating func endTurn() {
         watchDisk()
+        watchSpace()
         leaveDamageBehind()
         carryOut(.tick(time.wall))
         notePlace()
@@ -378,7 +385,7 @@ package struct MasterCore: NodeCore, Sendable {
     private mutating func startLeading(_ ballot: Ballot) {
         report("leads in ballot \(ballot)")
         lead = Leadership(
-            now: time.now, time: namespace.time,
+            now: time.now, time: max(namespace.time, time.wall),
             lastSession: namespace.sessionViews.last?.id ?? .none,
             servers: namespace.serverRecords, sets: namespace.setRecords)
     }

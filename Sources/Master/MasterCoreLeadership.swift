@@ -61,6 +61,25 @@ struct QueuedQuery: Sendable {
     var barrier: PaxosTag
 }
 
+/// The log's time as its leader has it (M14): it goes on with CLOCK_BOOTTIME, from where it was
+/// when this leader began, and nears a wall clock that is ahead by an eighth of that. So no jump of
+/// a wall clock ends a session.
+struct LeaderClock: Sendable {
+    private(set) var time: Timestamp
+    private var at: Instant
+
+    init(time: Timestamp, at: Instant) {
+        self.time = time
+        self.at = at
+    }
+    mutating func advance(to node: NodeTime) {
+        let passed = node.now - at
+        at = node.now
+        time = time + passed
+        if node.wall > time { time = time + min(node.wall - time, passed / 8) }
+    }
+}
+
 /// The state of a leadership.
 struct Leadership: Sendable {
     struct Batch: Sendable {
@@ -74,8 +93,7 @@ struct Leadership: Sendable {
     }
 
     let since: Instant
-    /// The log's time then.
-    let sinceTime: Timestamp
+    var clock: LeaderClock
     /// Sessions up to here may have files open that only the leader before knew of.
     let lastInherited: SessionID
     var nextRound: Instant
@@ -124,7 +142,7 @@ struct Leadership: Sendable {
         sets: [SetRecord]
     ) {
         since = now
-        sinceTime = time
+        clock = LeaderClock(time: time, at: now)
         lastInherited = lastSession
         nextRound = now
         lastTick = now

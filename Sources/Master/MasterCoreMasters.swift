@@ -3,6 +3,7 @@
 
 import Base
 import Consensus
+import Namespace
 import Node
 import Store
 import Wire
@@ -63,6 +64,16 @@ struct FlushWatch: Sendable {
         }
         return now - since >= Limits.sickFlush
     }
+}
+
+/// What is known of the space for the log.
+struct SpaceWatch: Sendable {
+    /// Of the disk, what the segments may take: two snapshots have to find room beside them.
+    static let percent: UInt64 = 90
+    /// Bytes that the disk may use in all.
+    var limit: UInt64 = 0
+    /// What is left is for what must go on.
+    var isShort = false
 }
 
 extension MasterCore {
@@ -129,5 +140,36 @@ extension MasterCore {
         guard isLate != paxos?.isSick else { return }
         paxos?.isSick = isLate
         report(isLate ? "its disk hangs: it does not lead" : "its disk goes on")
+    }
+
+    /// A leader whose disk is full lets another lead, once: that one may be full too.
+    mutating func watchSpace() {
+        guard log.isShort != space.isShort else { return }
+        space.isShort = log.isShort
+        report(
+            space.isShort
+                ? "its disk is full: while it leads, changes are refused" : "its disk has space",
+            isAlarm: space.isShort)
+        if space.isShort, isLeading { carryOut(.order(newTag(), .transfer(nil))) }
+    }
+
+    /// Why a change is not taken up on a full disk; nil: it is. What was executed before is
+    /// answered all the same, and so is what may be on its way (M12).
+    func refusal(of request: MetadataRequest, _ change: MetadataChange) -> MetadataReply? {
+        guard space.isShort, !change.isUpkeep,
+            !namespace.isSettled(request.session, request.number)
+        else { return nil }
+        let isQuiet = lead?.batches.isEmpty == true && lead?.changes.isEmpty == true
+        return isQuiet ? .failed(.noSpace) : .retry
+    }
+}
+
+extension MetadataChange {
+    /// The cell needs it to go on, or an operator asks for it.
+    fileprivate var isUpkeep: Bool {
+        switch self {
+        case .openSession, .renewSession, .releaseOrphans, .closeSession, .operate: true
+        default: false
+        }
     }
 }

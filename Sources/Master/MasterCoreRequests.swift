@@ -43,6 +43,7 @@ extension MasterCore {
         case .query(.order(let order)): receiveOrder(order, from: address)
         case .query(let query): receiveQuery(query, request.session, address)
         case .change(let change):
+            if let refusal = refusal(of: request, change) { return reply(refusal, to: address) }
             if (lead?.changes.count ?? 0) >= Self.queueBound {
                 return reply(.retry, to: address)
             }
@@ -185,12 +186,7 @@ extension MasterCore {
             carryOut(.propose(tag, body.bytes))
         }
     }
-    /// The log's time goes on from where it was when this leader began, although its clock may be
-    /// behind that of an earlier leader (M14).
-    var logTime: Timestamp {
-        guard let lead else { return time.wall }
-        return max(time.wall, lead.sinceTime + (time.now - lead.since))
-    }
+    var logTime: Timestamp { lead?.clock.time ?? time.wall }
 
     private var hasWork: Bool {
         guard let lead else { return false }

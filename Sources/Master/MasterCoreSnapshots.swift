@@ -67,6 +67,7 @@ extension MasterCore {
     mutating func startSnapshots() {
         guard let inventory else { preconditionFailure("a start without a disk") }
         self.inventory = nil
+        space.limit = inventory.limit
         take(snapshot.files.start(inventory, &log))
     }
 
@@ -84,6 +85,10 @@ extension MasterCore {
             case .damaged(let file):
                 report("the snapshot in \(file) is damaged: the other one is used", isAlarm: true)
             case .written(let manifest): written(manifest)
+            case .full:
+                report("the disk has no space for a snapshot", isAlarm: true)
+                snapshot.making = nil
+                snapshot.fetch = nil
             case .page(let operation, let bytes): servePage(operation, bytes)
             case .failed(let failure): halt("the log failed: \(failure)")
             }

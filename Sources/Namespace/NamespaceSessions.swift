@@ -49,6 +49,13 @@ extension Namespace {
         return outcome
     }
 
+    /// Whether a change would not be executed any more: it was, or its session is over.
+    package func isSettled(_ id: SessionID, _ number: RequestNumber) -> Bool {
+        guard let session = sessions[id], number >= session.firstIncomplete else { return true }
+        let index = session.position(number)
+        return index < session.replies.count && session.replies[index].number == number
+    }
+
     mutating func openSession(_ nonce: UInt64, _ label: String) -> Outcome {
         if let known = nonces[nonce] { return .session(known.session, time: time) }
         guard sessions.count < Limits.sessions else { return .failed(.busy) }

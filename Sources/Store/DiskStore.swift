@@ -249,17 +249,18 @@ package struct DiskStore: Sendable {
         }
         // Two checkpoints have to find room beside the segments.
         let share = DiskInventory(
-            files: inventory.files, capacity: Self.share(of: inventory.capacity))
+            files: inventory.files, capacity: inventory.capacity / 100 * Self.percent)
         limit = inventory.limit
         return take(log.start(share))
     }
 
-    private static func share(of capacity: UInt64) -> UInt64 { capacity / 100 * 97 }
+    /// Of the disk, what the segments may take.
+    private static let percent: UInt64 = 97
 
     /// So many bytes are free on the file system: what others gave back may be used.
     package mutating func learn(free: UInt64) {
         guard phase == .ready else { return }
-        log.capacity = max(log.capacity, Self.share(of: min(limit, log.madeBytes + free)))
+        log.learn(free: free, limit: limit, percent: Self.percent)
     }
 
     /// A disk operation ended. Tells what follows from it; `flush` comes at the end of the turn.

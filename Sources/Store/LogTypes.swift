@@ -36,8 +36,9 @@ package struct LogConfiguration: Hashable, Sendable {
 
     /// A footer tells a start the headers of a segment; it has no use for one that wants payloads.
     var hasFooters: Bool { hasCheckpoints && !replaysPayloads }
-    /// A full log waits for its user, who cleans it; another one stops.
-    var waitsForRoom: Bool { hasFooters }
+    /// A full log waits until its user's checkpoints, or others, give space back; one whose user
+    /// has none stops.
+    var waitsForRoom: Bool { hasCheckpoints }
 
     /// Sizes are those of production unless given.
     package init(

@@ -172,6 +172,18 @@ package struct SegmentLog: Sendable {
         guard let size = superblock?.segmentSize else { return 0 }
         return retryAt == nil ? max(made, Int(capacity / UInt64(size))) : made
     }
+    /// No space is left for another segment, and the last one is half full: what it still takes is
+    /// for what must go on (C20).
+    package var isShort: Bool {
+        guard let size = superblock?.segmentSize, phase == .ready else { return false }
+        return unused == (isCreating ? 1 : 0) && (retryAt != nil || !canGrow)
+            && open.map { $0.offset > size / 2 } ?? true
+    }
+    /// So many bytes are free on the file system: what others gave back may be used, up to a limit
+    /// in all, of which the segments get a part.
+    package mutating func learn(free: UInt64, limit: UInt64, percent: UInt64) {
+        capacity = max(capacity, min(limit, madeBytes + free) / 100 * percent)
+    }
     /// Segments that there are.
     private var made: Int { files.count - (isCreating ? 1 : 0) }
     var madeBytes: UInt64 { UInt64(made) * UInt64(superblock?.segmentSize ?? 0) }

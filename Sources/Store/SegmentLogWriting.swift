@@ -47,10 +47,9 @@ extension SegmentLog {
     /// Makes the next segment while the open one still has room, and those that are wanted; after
     /// a refusal one from time to time.
     mutating func createAhead(_ now: Instant) -> [LogOutput] {
-        guard let open, let size = superblock?.segmentSize, canGrow, !isCreating else {
-            return []
-        }
-        let isWanted = (open.offset > size / 2 && unused == 0) || files.count < wanted
+        guard let size = superblock?.segmentSize, canGrow, !isCreating else { return [] }
+        let isHalfFull = open.map { $0.offset > size / 2 } ?? false
+        let isWanted = isHalfFull && unused == 0 || open != nil && files.count < wanted
         let isDue = retryAt.map { $0 <= now } ?? isWanted
         return isDue ? [createSegment()] : []
     }

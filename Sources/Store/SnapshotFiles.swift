@@ -26,6 +26,8 @@ package enum SnapshotOutput: Sendable {
     case damaged(DiskFile)
     /// The snapshot that was finished is durable.
     case written(SnapshotManifest)
+    /// The file system has no space for the snapshot that was being written: it is void.
+    case full
     /// A read that was asked for; empty if it failed.
     case page(DiskOperation, [UInt8])
     case failed(LogFailure)
@@ -239,6 +241,13 @@ package struct SnapshotFiles: Sendable {
         writer = nil
     }
 
+    private mutating func giveUp(at step: Step) -> [SnapshotOutput] {
+        // A file for which there was no room is not there.
+        if step == .create, let file = writer?.file { files.removeAll { $0 == file } }
+        abandon()
+        return [.full]
+    }
+
     private mutating func writeManifest(_ log: inout SegmentLog) -> [SnapshotOutput] {
         guard let open = writer, open.inFlight == 0, let manifest = open.manifest else {
             return []
@@ -292,10 +301,14 @@ package struct SnapshotFiles: Sendable {
         case .readBlock(let file, let index): return blockRead(file, index, bytes, &log)
         case .page: return [.page(operation, bytes)]
         case .write(let step, let number):
+            let isCurrent = number == writer?.number
             if case .failed(let why) = result {
-                return [.failed(.disk(.checkpoint(writer?.file ?? 0), why))]
+                guard why == .noSpace, step != .sync else {
+                    return [.failed(.disk(.checkpoint(writer?.file ?? 0), why))]
+                }
+                return isCurrent ? giveUp(at: step) : []
             }
-            guard number == writer?.number else { return [] }
+            guard isCurrent else { return [] }
             if step == .sync { return synced(&log) }
             writer?.inFlight -= 1
             return step == .manifest ? [] : writeManifest(&log)

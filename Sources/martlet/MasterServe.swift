@@ -36,6 +36,8 @@ struct MasterServe: ParsableCommand {
     @Option(
         help: ArgumentHelp("Seconds without a member before it is replaced.", visibility: .hidden))
     var repairDelay = Limits.repairDelay.nanoseconds / 1_000_000_000
+    @Option(help: ArgumentHelp("Entries of the log between snapshots.", visibility: .hidden))
+    var snapshotEntries = Limits.snapshotEntries
     @OptionGroup var server: ServeOptions
 
     func validate() throws {
@@ -48,6 +50,7 @@ struct MasterServe: ParsableCommand {
         if !(0...86_400).contains(repairDelay) {
             throw ValidationError("--repair-delay is a number of seconds, 0 to 86400")
         }
+        if snapshotEntries == 0 { throw ValidationError("--snapshot-entries is at least 1") }
     }
 
     mutating func run() throws {
@@ -70,7 +73,8 @@ struct MasterServe: ParsableCommand {
             cell: cell, id: id, masters: masters, isJoining: join, goal: goal,
             disk: DiskID(rawValue: random.next()), seed: random.next(),
             segmentSize: server.segmentBytes, rootUser: owner[0], rootGroup: owner[1],
-            repairDelay: .seconds(repairDelay), trashTime: .seconds(Int64(trashHours) * 3_600))
+            repairDelay: .seconds(repairDelay), trashTime: .seconds(Int64(trashHours) * 3_600),
+            snapshotEntries: snapshotEntries)
         do throws(NodeError) {
             let running = try MasterServer.start(
                 configuration, master, logger: logger, halted: halt(logger))

@@ -44,6 +44,8 @@ struct Up: ParsableCommand {
     var repairDelay: Int64?
     @Option(help: ArgumentHelp("As of `master serve`, of those it starts.", visibility: .hidden))
     var trashHours: Int?
+    @Option(help: ArgumentHelp("As of `master serve`, of those it starts.", visibility: .hidden))
+    var snapshotEntries: UInt64?
     @Option(help: "Give up after so many seconds.")
     var deadline: Double = 60
     @Flag(help: "Print what runs as JSON.")
@@ -84,6 +86,7 @@ struct Up: ParsableCommand {
     private var masterOptions: [String] {
         (repairDelay.map { ["--repair-delay", "\($0)"] } ?? [])
             + (trashHours.map { ["--trash-hours", "\($0)"] } ?? [])
+            + (snapshotEntries.map { ["--snapshot-entries", "\($0)"] } ?? [])
     }
 
     private func segmentSizeBytes() throws(CommandFailure) -> Int? {

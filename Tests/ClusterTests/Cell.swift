@@ -169,17 +169,43 @@ final class Cell {
 
     /// Restarts members on disks that can be made to fail (tools/lossyfs).
     func makeLossy(_ members: [String]) throws {
+        let program = Self.program.dropLast("martlet".count) + "lossyfs"
+        try moveDisks(of: members) { below, disk in
+            started.append(try Running([String(program), below, disk]))
+            try eventually("\(disk) is mounted") {
+                readText("/proc/self/mountinfo").contains(" \(disk) ")
+            }
+        }
+    }
+
+    /// Restarts members on file systems of so many MiB each.
+    func makeSmall(_ members: [String], mebibytes: Int) throws {
+        try moveDisks(of: members) { below, disk in
+            try run(["mount", "-t", "tmpfs", "-o", "size=\(mebibytes)m", "tmpfs", disk])
+            try run(["cp", "-a", below + "/.", disk])
+        }
+    }
+    /// Takes all that is left on the file system of a member's disk, or gives it back.
+    func fillDisk(of member: String, _ isFull: Bool = true) throws {
+        let path = "\(path)/\(member)/disk/ballast"
+        guard isFull else {
+            unlink(path)
+            return
+        }
+        let outcome = try Running(["dd", "if=/dev/zero", "of=\(path)", "bs=4k"]).wait(limit: 30)
+        #expect(outcome.errors.contains("No space left"))
+    }
+
+    private func moveDisks(
+        of members: [String], _ mount: (_ below: String, _ disk: String) throws -> Void
+    ) throws {
         for member in members { try kill(member) }
         for member in members {
             let (disk, below) = ("\(path)/\(member)/disk", "\(path)/\(member)/below")
             guard rename(disk, below) == 0, mkdir(disk, 0o700) == 0 else {
                 throw TestFailure("\(disk): errno \(errno)")
             }
-            let program = Self.program.dropLast("martlet".count) + "lossyfs"
-            started.append(try Running([String(program), below, disk]))
-            try eventually("\(disk) is mounted") {
-                readText("/proc/self/mountinfo").contains(" \(disk) ")
-            }
+            try mount(below, disk)
         }
         try up()
     }

@@ -15,14 +15,12 @@ struct Scenario {
     /// The scenarios that were seen to hold. A33 runs when it is named: it keeps every byte, but
     /// the masters go on listing the copies of a disk whose server came back with another one.
     private static let all =
-        rotating + [
-            "A9", "A10", "A11", "A12", "A13", "A17", "A18", "A19", "A21", "A22",
-            "A23", "A25", "A26", "A27", "A37", "A38", "BACK", "NET", "GROW", "LOAD",
-        ]
+        rotating + ["A20", "A25", "A29", "A31", "A36", "GROW", "LOAD"]
     /// Those that were seen to hold again and again beside other work, and take a minute at most.
     private static let rotating = [
-        "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A14", "A15", "A16", "A28", "A32", "A35",
-        "A41",
+        "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "A12", "A13", "A14",
+        "A15", "A16", "A17", "A18", "A19", "A21", "A22", "A23", "A26", "A27", "A28", "A32", "A35",
+        "A37", "A38", "A41", "BACK", "NET",
     ]
 
     /// Those that run.
@@ -65,7 +63,7 @@ struct Scenario {
         _ name: String, masters: Int = 3, servers: Int = 4, pause: Int = 200_000,
         isStorm: Bool = false, _ body: (inout Scenario, Network) throws -> Void
     ) throws {
-        if let lack = Network.lack { throw TestFailure(lack) }
+        if let lack = Network.lack { try Test.cancel("\(name): \(lack)") }
         try Cell.withHosts(masters: masters, servers: servers) { cell, network in
             try run(name, cell, pause: pause, isStorm: isStorm) { try body(&$0, network) }
         }

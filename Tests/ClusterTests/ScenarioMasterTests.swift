@@ -1,5 +1,5 @@
 // Scenarios of dead and stopped masters, and of their disks, during a storm of changes of names
-// (A14 to A16, A28, A32).
+// (A14 to A16, A28, A29, A31, A32), and of disks that are full (A36).
 
 import Base
 import Glibc
@@ -81,6 +81,97 @@ import Testing
         }
     }
 
+    @Test(
+        "A29: the last group of a stopped master's log is torn: it is cut off, and nobody asks why",
+        .enabled(if: Scenario.isChosen("A29")))
+    func torn() throws {
+        try Scenario.run("A29", servers: 3, pause: 1_000, isStorm: true) { scenario in
+            let lost = try follower(scenario.cell)
+            try scenario.workload.progress(syncs: 40, limit: 30)
+            try scenario.cell.kill(lost)
+            let folder = "\(scenario.cell.path)/\(lost)/disk/segments"
+            let torn = try newestSegment(in: folder)
+            let last = try tearLastGroup(of: torn)
+            try votesOn(lost, scenario)
+            let next = try newestSegment(in: folder)
+            #expect(next.number(at: 56, bytes: 8) == torn.generation)
+            #expect(next.number(at: 68, bytes: 8) < last, "the log goes on before it")
+            #expect(!readText("\(scenario.cell.path)/\(lost)/log").contains("lost records"))
+        }
+    }
+
+    @Test(
+        "A31: the newest snapshot of a master is corrupt: it starts from the older one and the log",
+        .enabled(if: Scenario.isChosen("A31")))
+    func snapshot() throws {
+        let options = ["--snapshot-entries", "500"]
+        try Scenario.run("A31", servers: 3, options: options, pause: 1_000, isStorm: true) {
+            scenario in
+            let cell = scenario.cell
+            let lost = try follower(cell)
+            let (disk, log) = ("\(cell.path)/\(lost)/disk", "\(cell.path)/\(lost)/log")
+            func written() -> Int {
+                readText(log).split(separator: "\n").count { $0.contains(": snapshot of slot") }
+            }
+            // It is killed right after one: the next one must not have begun.
+            try eventually("two snapshots", limit: 60) { written() >= 2 }
+            let count = written()
+            try eventually("another snapshot", limit: 60) { written() > count }
+            try cell.kill(lost)
+            let files = try ["checkpoint-0", "checkpoint-1"].map {
+                try DiskContent("\(disk)/\($0)", magic: "MLSN")
+            }
+            let newest = try #require(
+                files.max { $0.number(at: 24, bytes: 8) < $1.number(at: 24, bytes: 8) })
+            try newest.overwrite(at: (1 << 20) + 100, [0xA5, 0x5A, 0xA5, 0x5A])
+            try votesOn(lost, scenario)
+            #expect(readText(log).contains("is damaged: the other one is used"))
+        }
+    }
+
+    @Test(
+        "A36: the disk of one master is full: no error; of all: ENOSPC for changes, reads go on",
+        .enabled(if: Scenario.isChosen("A36")))
+    func full() throws {
+        try Cell.with { cell in
+            let masters = ["master-1", "master-2", "master-3"]
+            let (file, content) = (cell.mount + "/file", noise(4 << 20, seed: 36))
+            try writeFile(file, content, sync: true)
+            try cell.makeSmall(masters, mebibytes: 96)
+            let script = """
+                from os import setxattr
+                from sys import argv, exit
+                try:
+                    for _ in range(int(argv[2])): setxattr(argv[1], "user.a", bytes(16 << 10))
+                except OSError as error: exit(error.errno)
+                """
+            /// Long changes until one fails; the errno, 0 for none.
+            func change(_ count: Int) throws -> Int32 {
+                try Running(["python3", "-c", script, file, "\(count)"]).wait().status
+            }
+            let first = try cell.leader()
+            try cell.fillDisk(of: first)
+            #expect(try change(1_000) == 0)
+            #expect(try cell.leader() != first)
+            for master in masters where master != first { try cell.fillDisk(of: master) }
+            #expect(try change(10_000) == ENOSPC)
+            #expect(mkdir(cell.mount + "/folder", 0o755) == -1 && errno == ENOSPC)
+            // One starts without any space, and takes part all the same.
+            try cell.kill(try cell.leader())
+            try cell.up()
+            try run(["sh", "-c", "echo 3 >/proc/sys/vm/drop_caches"])
+            #expect(readBytes(file) == content)
+            #expect(names(in: cell.mount) == ["file"])
+            #expect(try change(1) == ENOSPC)
+            for master in masters { try cell.fillDisk(of: master, false) }
+            try eventually("changes go on") { try change(1) == 0 }
+            #expect(try change(200) == 0)
+            #expect(try cell.attempt(["fsck"]).status == 0)
+            let report = try cell.martlet("health").output
+            #expect(!report.contains("_DOWN"), "\(report)")
+        }
+    }
+
     private func follower(_ cell: Cell) throws -> String {
         try eventually("every vote has a disk") {
             try number("configuration", in: cell.martlet("master", "list", "--json").output)! >= 2
@@ -91,15 +182,30 @@ import Testing
     /// Starts it, without a stall, and shows that its vote counts: another one is killed.
     private func votesAgain(_ lost: String, _ scenario: Scenario) throws {
         let cell = scenario.cell
-        func configuration() throws -> Double {
-            number("configuration", in: try cell.martlet("master", "list", "--json").output) ?? 0
-        }
-        let before = try configuration()
+        let before = try configuration(cell)
         try cell.up()
         try eventually("\(lost) votes from its disk as it is now") {
-            try configuration() > before
+            try configuration(cell) > before
                 && !cell.martlet("master", "list").output.contains("other disk")
         }
+        try showVote(lost, scenario)
+    }
+
+    private func configuration(_ cell: Cell) throws -> Double {
+        number("configuration", in: try cell.martlet("master", "list", "--json").output) ?? 0
+    }
+
+    /// Starts it, and shows that its vote counts as before.
+    private func votesOn(_ lost: String, _ scenario: Scenario) throws {
+        let before = try configuration(scenario.cell)
+        try scenario.cell.up()
+        try showVote(lost, scenario)
+        #expect(try configuration(scenario.cell) == before)
+    }
+
+    /// All went on without a stall, and goes on without another one.
+    private func showVote(_ lost: String, _ scenario: Scenario) throws {
+        let cell = scenario.cell
         try scenario.workload.progress(syncs: 10, limit: 30)
         try scenario.expectStalls(write: 2, read: 2)
         let third = ["master-1", "master-2", "master-3"].first {
@@ -114,23 +220,67 @@ import Testing
 
     /// Flips bytes in the middle of what is written of the log.
     private func damageLog(in folder: String) throws {
-        for name in names(in: folder) {
-            let path = "\(folder)/\(name)"
-            let content = readBytes(path)
-            guard let last = content.lastIndex(where: { $0 != 0 }), last > 64 << 10 else {
-                continue
-            }
-            let file = open(path, O_RDWR | O_CLOEXEC)
-            defer { close(file) }
-            for offset in stride(from: last / 2, to: last / 2 + (16 << 10), by: 64) {
-                var byte = content[offset] ^ 0x10
-                guard pwrite(file, &byte, 1, off_t(offset)) == 1 else {
-                    throw TestFailure("\(path): errno \(errno)")
-                }
-            }
-            fsync(file)
-            return
+        let segment = try newestSegment(in: folder)
+        let middle = segment.end / 2
+        guard middle > 32 << 10 else { throw TestFailure("\(folder): next to no log") }
+        let damaged = segment.bytes[middle..<(middle + (16 << 10))].map { $0 ^ 0x10 }
+        try segment.overwrite(at: middle, damaged)
+    }
+
+    private func newestSegment(in folder: String) throws -> DiskContent {
+        let all = names(in: folder).compactMap {
+            try? DiskContent("\(folder)/\($0)", magic: "MLSG")
         }
-        throw TestFailure("no log in \(folder)")
+        guard let newest = all.max(by: { $0.generation < $1.generation }) else {
+            throw TestFailure("no log in \(folder)")
+        }
+        return newest
+    }
+
+    /// As if the power had failed in the middle of the last group with records; the number of its
+    /// last one.
+    private func tearLastGroup(of segment: DiskContent) throws -> UInt64 {
+        let pages = stride(from: segment.end / 4_096 * 4_096, to: 0, by: -4_096)
+        let last = pages.first { page in
+            segment.bytes[page..<(page + 6)] == [0x4D, 0x4C, 0x52, 0x52, 1, 255]
+                && segment.number(at: page + 24, bytes: 8) == segment.generation
+                && segment.number(at: page + 68, bytes: 4) > 0
+        }
+        guard let last else { throw TestFailure("\(segment.path): no group") }
+        let length = Int(segment.number(at: last + 64, bytes: 4))
+        let group = segment.bytes[last..<(last + length)]
+        let middle = ((group.lastIndex { $0 != 0 } ?? last) + last) / 2
+        try segment.overwrite(
+            at: middle, [UInt8](repeating: 0, count: segment.end + 1 - middle))
+        let count = segment.number(at: last + 68, bytes: 4)
+        return segment.number(at: last + 16, bytes: 8) + count - 1
+    }
+}
+
+/// A file of a disk as docs/FORMATS.md has it.
+private struct DiskContent {
+    let path: String
+    let bytes: [UInt8]
+
+    init(_ path: String, magic: String) throws {
+        self.path = path
+        bytes = readBytes(path)
+        guard bytes.starts(with: magic.utf8) else { throw TestFailure("\(path): no \(magic)") }
+    }
+
+    func number(at offset: Int, bytes count: Int) -> UInt64 {
+        bytes[offset..<(offset + count)].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+    }
+    /// Of a segment.
+    var generation: UInt64 { number(at: 32, bytes: 8) }
+    /// Its last byte that is not zero.
+    var end: Int { bytes.lastIndex { $0 != 0 } ?? 0 }
+
+    func overwrite(at offset: Int, _ content: [UInt8]) throws {
+        let file = open(path, O_WRONLY | O_CLOEXEC)
+        defer { close(file) }
+        guard pwrite(file, content, content.count, off_t(offset)) == content.count,
+            fsync(file) == 0
+        else { throw TestFailure("\(path): errno \(errno)") }
     }
 }

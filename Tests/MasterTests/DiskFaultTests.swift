@@ -23,6 +23,45 @@ private func work(_ group: MasterGroup) -> [(name: String, made: Attributes)] {
     return acknowledged
 }
 
+@Test("On a full disk a leader refuses changes and answers questions, until there is space (C20)")
+func fullDisk() throws {
+    let group = MasterGroup(masters: 1, segmentSize: 64 << 10)
+    let session = try #require(group.openSession(1))
+    let first = try #require(group.create(session, 1, "first"))
+    group.plan(.full, at: 1, of: 0)
+    var made = 1
+    var refusal: MetadataReply?
+    while refusal == nil, made < 100 {
+        made += 1
+        let reply = group.change(
+            session, UInt64(made),
+            .link(first.inode, parent: .root, name: Array("\(made)".utf8)))
+        if case .entry = reply { continue }
+        refusal = reply
+    }
+    #expect(refusal == .failed(.noSpace))
+    #expect(group.query(.lookup(parent: .root, name: Array("first".utf8))) != nil)
+    // A change that was made is answered again, and upkeep goes on.
+    let last = MetadataChange.link(
+        first.inode, parent: .root, name: Array("\(made - 1)".utf8))
+    guard case .entry = group.change(session, UInt64(made - 1), last) else { throw NoAnswer() }
+    guard case .orphans = group.change(session, UInt64(made + 1), .renewSession) else {
+        throw NoAnswer()
+    }
+    // It starts on the full disk too.
+    group.crash(0)
+    group.start(0)
+    group.run(milliseconds: 3_000)
+    #expect(group.halts.isEmpty)
+    group.plan(nil, at: 0, of: 0)
+    let next = group.change(
+        session, UInt64(made + 2), .link(first.inode, parent: .root, name: Array("next".utf8)))
+    guard case .entry = next else { throw NoAnswer() }
+}
+
+/// What was expected to be answered was not.
+struct NoAnswer: Error {}
+
 @Test(
     "Whatever change of a master's disk fails, it stops or goes on, and loses nothing",
     arguments: DiskFault.allCases)

@@ -263,6 +263,27 @@ import Wire
         #expect(group.change(one, 2, .renewSession) == .sessionDead)
     }
 
+    @Test("No jump of a leader's wall clock ends a session or takes time back", arguments: [1, 3])
+    func wallClocks(masters: Int) throws {
+        let group = MasterGroup(masters: masters)
+        let session = try #require(group.openSession(1))
+        var last = Timestamp.zero
+        for (number, hours) in [0, 1, -1, 3, 0].enumerated() {
+            let leader = try #require(group.leader)
+            group.wallErrors[leader] = .seconds(Int64(hours) * 3_600)
+            group.run(milliseconds: 5_000)
+            guard case .orphans = group.change(session, UInt64(2 * number + 1), .renewSession)
+            else { throw NoAnswer() }
+            let made = try #require(group.create(session, UInt64(2 * number + 2), "\(number)"))
+            #expect(made.modified > last)
+            last = made.modified
+            // The next one's clock is another.
+            group.crash(leader)
+            group.start(leader)
+            try #require(group.run { $0.leader != nil })
+        }
+    }
+
     @Test("Chunks of a removed file are dropped by order, and the order is confirmed")
     func drops() throws {
         let group = MasterGroup(masters: 3, servers: 3)

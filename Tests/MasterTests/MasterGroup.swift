@@ -178,6 +178,8 @@ final class MasterGroup {
     /// Of each master's root directory: they should be the same.
     var rootModes: [UInt16]
     private var wipes: UInt64 = 0
+    /// By how much each wall clock is off.
+    var wallErrors: [Interval]
 
     init(
         masters: Int, servers: Int = 0, goal: Int = 3, segmentSize: Int = 4 << 20,
@@ -191,6 +193,7 @@ final class MasterGroup {
         self.snapshotEntries = snapshotEntries
         self.rootModes = rootModes ?? Array(repeating: 0o755, count: masters)
         cores = Array(repeating: nil, count: masters)
+        wallErrors = Array(repeating: .zero, count: masters)
         disks = Array(repeating: MemoryDisk(), count: masters)
         mail = Array(repeating: [], count: masters)
         self.servers = (0..<servers).map { FakeServer(id: ServerID(rawValue: UInt64($0 + 1))) }
@@ -280,7 +283,8 @@ final class MasterGroup {
         while let core = cores[index], !mail[index].isEmpty || core.wakeTime <= now {
             let events = mail[index]
             mail[index] = []
-            let time = NodeTime(now: now, wall: Timestamp(nanoseconds: now.nanoseconds))
+            let wall = Timestamp(nanoseconds: now.nanoseconds) + wallErrors[index]
+            let time = NodeTime(now: now, wall: wall)
             for effect in cores[index]?.step(events, at: time) ?? [] { carryOut(effect, index) }
         }
     }
