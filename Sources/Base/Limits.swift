@@ -231,6 +231,15 @@ package enum Limits {
     /// Sets in one report.
     package static let reportedSets = 4_096
 
+    // A state that was loaded from a dump (docs/decisions/0014): how far ahead of it ids go on
+    package static let loadedIDs: UInt64 = 1 << 32
+    package static let loadedEpochs: UInt64 = 1 << 20
+    package static let loadedTruncations: UInt32 = 1 << 26
+    package static let loadedGenerations: UInt32 = 1 << 18
+    package static let loadedConfigurations: UInt32 = 1 << 16
+    /// How often a state and its descendants may be loaded.
+    package static let loads: UInt32 = 60
+
     // Clients
     /// A request without an answer is sent again after this.
     package static let requestTimeout = Interval.seconds(2)

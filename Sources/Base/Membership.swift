@@ -148,6 +148,15 @@ package struct Membership: Hashable, Sendable {
         return next
     }
 
+    /// The masters of a cell that starts from a dump of this one: all new, with numbers that the
+    /// masters before never reached.
+    package func loaded(by founders: [MasterMember]) -> Membership {
+        let new = Membership(founders: founders)
+        return Membership(
+            number: number + Limits.loadedConfigurations, members: new.members,
+            lastID: max(lastID, new.lastID), least: new.least)
+    }
+
     /// Where the disk of a member was not known, this is it.
     package mutating func learn(_ disk: DiskID, of id: MasterID) {
         guard let index = members.firstIndex(where: { $0.id == id }), members[index].disk == .none

@@ -15,6 +15,9 @@ package enum Operation: Hashable, Sendable {
     /// The scrub of a server's disks, or of all (C18): pauses, or goes on where it paused, or
     /// begins anew where it did not.
     case scrub(ServerID?, isPaused: Bool)
+    /// The sets of a state that was loaded from a dump go on where their disks are. Not before
+    /// every known disk has reported, unless the operator says that what is missing is lost.
+    case adopt(withoutMissing: Bool)
 
     package func encode(into writer: inout ByteWriter) {
         switch self {
@@ -36,6 +39,9 @@ package enum Operation: Hashable, Sendable {
             writer.write(5 as UInt8)
             writer.writeOptional(server) { $0.write($1) }
             writer.write(isPaused)
+        case .adopt(let withoutMissing):
+            writer.write(6 as UInt8)
+            writer.write(withoutMissing)
         }
     }
     package init(from reader: inout ByteReader) throws(DecodeError) {
@@ -49,6 +55,7 @@ package enum Operation: Hashable, Sendable {
             self = .scrub(
                 try reader.readOptional { (reader) throws(DecodeError) in try reader.read() },
                 isPaused: try reader.readBool())
+        case 6: self = .adopt(withoutMissing: try reader.readBool())
         default: throw .invalid(field: "operation", value: UInt64(tag))
         }
     }
@@ -195,6 +202,7 @@ package struct Refusal: Error, Hashable, Sendable, CustomStringConvertible {
         case noMajority = 16
         /// The subject leads already.
         case leadsAlready = 17
+        case nothingToAdopt = 18
     }
     package var cause: Cause
     package var subject: UInt64
@@ -221,6 +229,7 @@ package struct Refusal: Error, Hashable, Sendable, CustomStringConvertible {
         case .unknownPlan: "there is no open plan \(subject)"
         case .badMove: "the move of set \(subject) goes from or to a disk that it can't"
         case .emptyPlan: "the plan has no moves"
+        case .nothingToAdopt: "every set goes on already: there is nothing to adopt"
         default: aboutMasters
         }
     }

@@ -70,6 +70,7 @@ extension ChunkServerCore {
         let context = request.context
         let seen = store.truncation(context.set, request.chunk)
         if context.truncation < seen { return refuse(asker, .outdated, index) }
+        if isLost(request.chunk, context) { return refuse(asker, .damaged, index) }
         let lacksCut = context.cuts.contains { $0.truncation > seen }
         let epoch = sets[index].replica.promised
         let committed = sets[index].replica.committed

@@ -191,7 +191,8 @@ extension ChunkServerCore {
         let replica = sets[index].replica
         let usage = store.usage(replica.set)
         return SetReport(
-            set: replica.set, disk: disk, epoch: replica.adopted, prepared: replica.durable,
+            set: replica.set, disk: disk, epoch: replica.adopted, members: replica.members,
+            prepared: replica.durable,
             hasRot: replica.hasRot || store.hasRot(replica.set) || store.wasRebuilt,
             isServing: replica.isServing, stored: usage.stored,
             chunks: usage.chunks,

@@ -124,6 +124,7 @@ extension ChunkServerCore {
         let chunk = request.extents[0].chunk
         guard !isFenced(context.session, index) else { return .fenced }
         guard context.truncation >= truncation(of: chunk, index) else { return .outdated }
+        guard !isLost(chunk, context) else { return .invalid }
         var drafts: [RecordDraft] = []
         var hasNew = false
         var known = RecordNumber.none
@@ -178,6 +179,16 @@ extension ChunkServerCore {
         case .folded: endFold(outcome)
         default: break
         }
+    }
+
+    /// The masters' state was loaded from a dump since the chunk was dropped here: nothing may be
+    /// acknowledged that the drop, which is remembered, would take away.
+    func isLost(_ chunk: ChunkID, _ context: ChunkContext) -> Bool {
+        store.isDropped(chunk)
+            && context.truncation
+                >= chunk.version.addingReportingOverflow(
+                    Limits.loadedTruncations
+                ).partialValue
     }
 
     // MARK: cuts

@@ -55,6 +55,34 @@ extension FileSystem {
         }
     }
 
+    /// A snapshot of the masters' state with everything that was done before the call.
+    package func snapshot(
+        _ cancellation: Cancellation? = nil
+    ) throws(FileError) -> SnapshotMark {
+        let now = try status(cancellation).applied
+        let reply = try metadata.query(.snapshot(since: now), patience(cancellation))
+        guard case .snapshot(let mark) = reply else { throw .io }
+        return mark
+    }
+
+    /// A part of a snapshot, piece by piece. Errors: stale, if the leader let it go meanwhile.
+    package func part(
+        _ part: SnapshotPart, of mark: SnapshotMark, _ cancellation: Cancellation? = nil
+    ) throws(FileError) -> [UInt8] {
+        var bytes: [UInt8] = []
+        while true {
+            let query = MetadataQuery.part(mark, part, offset: UInt32(bytes.count))
+            switch try metadata.query(query, patience(cancellation)) {
+            case .part(let length, let page):
+                guard !page.isEmpty, length <= UInt32(Limits.snapshotBlock) else { throw .io }
+                bytes += page
+                if bytes.count >= Int(length) { return bytes }
+            case .failed(let error): throw error
+            default: throw .io
+            }
+        }
+    }
+
     /// Changes the cell, exactly once (M12). A refusal says why; nothing changed then.
     package func operate(
         _ operation: Operation, _ cancellation: Cancellation? = nil

@@ -101,6 +101,13 @@ package struct PaxosBase: Hashable, Sendable {
         slot: .none, hash: .none, promised: .none, accepted: .none,
         started: ConfigurationStart(first: 0))
 
+    /// Of a cell that starts from a dump: nothing was promised or accepted.
+    package static func loaded(
+        _ slot: Slot, _ hash: EntryHash, _ started: ConfigurationStart
+    ) -> PaxosBase {
+        PaxosBase(slot: slot, hash: hash, promised: .none, accepted: .none, started: started)
+    }
+
     /// For one that begins with it under another name (M18), which has accepted nothing.
     package var unaccepted: PaxosBase {
         var base = self

@@ -124,6 +124,8 @@ package struct MasterCore: NodeCore, Sendable {
     private var hasAlarmedIdentity = false
     /// Since this process began.
     private(set) var connections = ConnectionCounts()
+    /// Copies that nobody knew when their set was adopted, and of which an alarm was raised.
+    var alarmedCopies: Set<ReplicaKey> = []
 
     /// A master that was not started; the first event must be `start`.
     package init(_ configuration: MasterConfiguration) {
@@ -388,6 +390,13 @@ package struct MasterCore: NodeCore, Sendable {
             now: time.now, time: max(namespace.time, time.wall),
             lastSession: namespace.sessionViews.last?.id ?? .none,
             servers: namespace.serverRecords, sets: namespace.setRecords)
+        for index in lead?.sets.states.indices ?? 0..<0 { _ = hold(at: index) }
+        let held = namespace.heldSets.count
+        if held > 0 {
+            report(
+                "this state was loaded from a dump: \(held) sets wait until all chunk servers "
+                    + "are up and martlet meta adopt is run", isAlarm: true)
+        }
     }
 
     private mutating func stopLeading() {

@@ -31,7 +31,7 @@ extension MasterCore {
         return SetStatus(
             configuration: state.record.configuration, isFull: state.record.isFull,
             isServing: state.isServing && !state.isWaiting, isFrozen: state.isFrozen,
-            keepsTrash: keepsTrash(state),
+            held: state.held, keepsTrash: keepsTrash(state),
             chunks: namespace.set(state.id)?.chunks ?? state.record.chunks, copies: copies,
             task: task)
     }

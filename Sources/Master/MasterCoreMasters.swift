@@ -24,6 +24,17 @@ struct KnownMasters: Hashable, Sendable {
                 })
         started = ConfigurationStart(first: membership.number)
     }
+    /// Those of a cell that starts from a dump of these (M17, M18): no disk is known yet.
+    func loaded(
+        by founders: [MasterAddress], _ slot: Slot, _ entry: ShortHash
+    ) -> KnownMasters {
+        var next = self
+        next.membership = membership.loaded(
+            by: founders.map { MasterMember(id: $0.id, address: $0.address) })
+        next.started = ConfigurationStart(
+            number: next.membership.number, slot: slot, hash: entry)
+        return next
+    }
     /// Membership, start.
     var bytes: [UInt8] {
         var writer = ByteWriter(capacity: 512)

@@ -117,6 +117,7 @@ extension MasterCore {
         guard let state = lead?.sets.states[index], !state.isChanging else { return }
         let current = state.record.configuration
         if state.isFrozen {
+            if !state.held.isEmpty { return wait(index, state.held) }
             return wait(index, "a disk knows a later epoch than the masters: see the log")
         }
         guard let primary = replica(state.id, current.primary), primary.epoch == current.epoch,
@@ -180,7 +181,7 @@ extension MasterCore {
         isGray(learner) && slowMembers(of: configuration).contains { $0.disk == learner }
     }
 
-    private func isUsable(_ disk: DiskID) -> Bool {
+    func isUsable(_ disk: DiskID) -> Bool {
         namespace.disk(disk).map { isUp($0) } ?? false
     }
 
@@ -196,12 +197,18 @@ extension MasterCore {
         guard isFree(current.primary) else {
             return .failure(NoChoice(text: "its turn: disk \(current.primary) is busy copying"))
         }
-        if let to = task.to { return place(to, view, isFree) }
+        if let to = task.to {
+            if let copy = replica(state.id, to), isUnseen(copy) {
+                return .failure(NoChoice(text: "disk \(to) has a copy that the masters never knew"))
+            }
+            return place(to, view, isFree)
+        }
         if task.kind == .repair {
             let isEmpty = replica(state.id, current.primary)?.prepared == RecordNumber.none
             let back = namespace.diskRecords.first { disk in
                 guard !current.members.contains(disk.id), isUp(disk), isFree(disk.id),
-                    view.obstacle(disk.id) == nil, let copy = replica(state.id, disk.id)
+                    view.obstacle(disk.id) == nil, let copy = replica(state.id, disk.id),
+                    !isUnseen(copy)
                 else { return false }
                 return isEmpty || copy.prepared > .none
             }
@@ -213,9 +220,12 @@ extension MasterCore {
             }
         }
         let stay = current.members.filter { $0 != task.from }
+        let unseen = namespace.diskRecords.map(\.id).filter { disk in
+            replica(state.id, disk).map { isUnseen($0) } ?? false
+        }
         let pick = PlacementPolicy.chooseLearner(
             beside: stay, goal: configuration.goal, in: view, random: &random,
-            isAllowed: { isFree($0) && !current.members.contains($0) })
+            isAllowed: { isFree($0) && !current.members.contains($0) && !unseen.contains($0) })
         if let pick { return .success(pick.disk) }
         return .failure(
             NoChoice(text: PlacementPolicy.obstacles(beside: current.members, in: view)))
@@ -319,7 +329,8 @@ extension MasterCore {
                 guard !current.members.contains(id), state.fill != id,
                     learner(of: state)?.disk != id, let copy = replica(state.id, id)
                 else { return false }
-                return copy.epoch < current.epoch && (copy.stored > 0 || copy.prepared > .none)
+                return copy.epoch < current.epoch && !isUnseen(copy)
+                    && (copy.stored > 0 || copy.prepared > .none)
                     && (!isInTrash || isCrowded(disk))
             }
             if isInTheWay { orders.append(current) }

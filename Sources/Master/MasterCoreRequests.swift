@@ -41,6 +41,9 @@ extension MasterCore {
         }
         switch request.body {
         case .query(.order(let order)): receiveOrder(order, from: address)
+        case .query(.snapshot(let slot)): answerSnapshot(since: slot, to: address)
+        case .query(.part(let mark, let part, let offset)):
+            serve(mark, part, offset, to: .client(address))
         case .query(let query): receiveQuery(query, request.session, address)
         case .change(let change):
             if let refusal = refusal(of: request, change) { return reply(refusal, to: address) }
@@ -156,7 +159,7 @@ extension MasterCore {
         case .map(let after): return .map(map(after: after))
         case .operations: return .operations(operations)
         case .masters: return .masters(mastersView)
-        case .order: preconditionFailure("handled when it came")
+        case .order, .snapshot, .part: preconditionFailure("handled when it came")
         }
     }
     private func resolve(_ layout: Layout) -> Layout { namespace.resolve(layout, isUp: isUp) }

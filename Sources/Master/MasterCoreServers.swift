@@ -37,8 +37,11 @@ struct ServerState: Sendable {
     var fences: UInt64 = 0
     /// The request number of its report without an answer; 0: none.
     var report: UInt64 = 0
-    /// When it was asked for all its sets.
+    /// When it was asked for all its sets, and in the answer to which report; 0: it never was.
     var asked: Instant?
+    var askedIn: UInt64 = 0
+    /// It has told of all its sets since then.
+    var hasReportedAll = false
 
     init(id: ServerID) { self.id = id }
 
@@ -47,7 +50,11 @@ struct ServerState: Sendable {
         reports[report.disk] = (number, now)
         let index = disks.firstIndex { $0.disk >= report.disk } ?? disks.count
         if index < disks.count, disks[index].disk == report.disk {
-            if disks[index].incarnation != report.incarnation { isRefused = false }
+            if disks[index].incarnation != report.incarnation {
+                isRefused = false
+                askedIn = 0
+                hasReportedAll = false
+            }
             disks[index] = report
         } else {
             disks.insert(report, at: index)
@@ -136,6 +143,11 @@ extension MasterCore {
         lead?.update(server) { state in
             state.report = frame.request
             state.fences = report.fences
+            if state.askedIn > 0, frame.request > state.askedIn,
+                report.sets.count < Limits.reportedSets
+            {
+                state.hasReportedAll = true
+            }
         }
         lead?.owe(server)
     }
@@ -190,6 +202,11 @@ extension MasterCore {
                     isAlarm: true)
             }
             return
+        }
+        if isUnseen(set), alarmedCopies.insert(ReplicaKey(set: set.set, disk: set.disk)).inserted {
+            self.report(
+                "disk \(set.disk) has set \(set.set) in epoch \(set.epoch), which nobody knew when "
+                    + "the set was adopted: kept", isAlarm: true)
         }
         if set.epoch > state.record.configuration.epoch, !state.isFrozen {
             lead?.sets.update(set.set) { $0.isFrozen = true }
@@ -262,11 +279,14 @@ extension MasterCore {
         lead?.ordersDue = []
         for server in due {
             let orders = orders(for: server)
-            send(.server(server), orders.frame(request: lead?.server(server)?.report ?? 0))
+            let report = lead?.server(server)?.report ?? 0
+            send(.server(server), orders.frame(request: report))
             let now = time.now
             lead?.update(server) { state in
                 state.report = 0
-                if orders.wantsAllSets { state.asked = now }
+                guard orders.wantsAllSets else { return }
+                state.asked = now
+                if state.askedIn == 0 { state.askedIn = report }
             }
         }
     }
@@ -277,6 +297,9 @@ extension MasterCore {
             drops: [], cuts: [], masters: masters.membership)
         let asked = lead?.server(server)?.asked
         let mayAsk = asked.map { time.now - $0 >= Limits.serverHeartbeat } ?? true
+        if lead?.server(server)?.askedIn == 0, !namespace.heldSets.isEmpty {
+            orders.wantsAllSets = true
+        }
         for state in lead?.sets.states ?? [] where !state.isFrozen {
             let configuration = state.record.configuration
             for disk in configuration.members where namespace.disk(disk)?.server == server {

@@ -9,6 +9,7 @@
 //   it lacks members                                         has one filled (MasterCoreRepair)
 //   its learner is ready                                     proposes an epoch with it (C9)
 //   its members disagree with the log upwards                leaves it alone (frozen)
+//   it is of a loaded state                                  see MasterCoreLoad
 //
 // Invariants:
 //  1. One change of a set is on its way at a time; apply checks it again (C1).
@@ -30,6 +31,8 @@ struct SetState: Sendable {
     var record: SetRecord
     /// A member knows a higher epoch than the log: nothing is done with it (C10).
     var isFrozen = false
+    /// It is as a dump says, and does not go on yet: why. Empty: it does.
+    var held = ""
     /// A change of it is on its way through the log.
     var isChanging = false
     /// All members are up, of the incarnations for which the epoch was made, and it has room.
@@ -126,7 +129,7 @@ extension MasterCore {
 
     /// Judges one set, and proposes its next epoch where that is due.
     private mutating func look(at index: Int) {
-        guard let state = lead?.sets.states[index] else { return }
+        guard !hold(at: index), let state = lead?.sets.states[index] else { return }
         let configuration = state.record.configuration
         let disks = configuration.members.compactMap { namespace.disk($0) }
         let isUp = disks.allSatisfy { self.isUp($0) }
@@ -233,7 +236,7 @@ extension MasterCore {
     }
 
     /// The member without rot that has most; the old primary among equals.
-    private func choosePrimary(_ replicas: [SetReport], old: DiskID) -> DiskID? {
+    func choosePrimary(_ replicas: [SetReport], old: DiskID) -> DiskID? {
         let sound = replicas.filter { !$0.hasRot }
         let best = sound.max {
             ($0.epoch, $0.prepared, $0.disk == old ? 1 : 0)

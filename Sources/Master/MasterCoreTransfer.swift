@@ -49,9 +49,14 @@ struct SnapshotFetch: Sendable {
     var isFinishing = false
 }
 
-/// A page that is being read for another master.
+/// A page that is being read for another.
 struct ServedPage: Sendable {
-    var master: MasterID
+    enum Asker: Sendable {
+        case master(MasterID)
+        /// Who makes a dump.
+        case client(ReplyAddress)
+    }
+    var asker: Asker
     var mark: SnapshotMark
     var part: SnapshotPart
     var offset: UInt32
@@ -122,7 +127,8 @@ extension MasterCore {
     mutating func receiveSnapshot(_ frame: Frame, from master: MasterID) {
         do throws(DecodeError) {
             switch try SnapshotMessage(frame) {
-            case .need(let mark, let part, let offset): serve(mark, part, offset, to: master)
+            case .need(let mark, let part, let offset):
+                serve(mark, part, offset, to: .master(master))
             case .page(let mark, let part, let offset, let length, let bytes):
                 guard let fetch = snapshot.fetch, fetch.mark == mark, fetch.part == part,
                     fetch.state == nil, Int(offset) == fetch.bytes.count, !bytes.isEmpty
@@ -235,30 +241,33 @@ extension MasterCore {
 
     // MARK: Serving
 
-    private mutating func serve(
-        _ mark: SnapshotMark, _ part: SnapshotPart, _ offset: UInt32, to master: MasterID
+    mutating func serve(
+        _ mark: SnapshotMark, _ part: SnapshotPart, _ offset: UInt32, to asker: ServedPage.Asker
     ) {
         let manifest = snapshot.files.manifests.first { $0.mark == mark }
-        guard let plan = manifest?.plan else {
-            return send(.master(master), SnapshotMessage.gone(mark).frame)
-        }
+        guard let plan = manifest?.plan else { return answer(asker, mark, nil) }
+        var page = ServedPage(asker: asker, mark: mark, part: part, offset: offset, length: 0)
         if part == .plan {
             let bytes = plan.bytes
-            guard Int(offset) < bytes.count else { return }
-            let page = bytes[Int(offset)...].prefix(Limits.frameData)
-            let message = SnapshotMessage.page(
-                mark, part, offset: offset, length: UInt32(bytes.count), page)
-            return send(.master(master), message.frame)
+            guard Int(offset) < bytes.count else { return answer(asker, mark, nil) }
+            page.length = UInt32(bytes.count)
+            return answer(asker, mark, page, bytes[Int(offset)...].prefix(Limits.frameData))
         }
         // One page at a time for each master, and a bound for those who ask too much (S10).
-        guard snapshot.serving.count < Limits.masters * 4,
+        guard snapshot.serving.count < Limits.masters * 4 else {
+            if case .client(let address) = asker { reply(.retry, to: address) }
+            return
+        }
+        guard
             let read = snapshot.files.read(
                 mark, block: Int(part.rawValue), offset: Int(offset), length: Limits.frameData,
                 &log)
-        else { return }
-        snapshot.serving[read.operation] = ServedPage(
-            master: master, mark: mark, part: part, offset: offset,
-            length: plan.blocks[Int(part.rawValue)].length)
+        else {
+            if case .client = asker { answer(asker, mark, nil) }
+            return
+        }
+        page.length = plan.blocks[Int(part.rawValue)].length
+        snapshot.serving[read.operation] = page
         carryOut(read)
     }
 
@@ -266,10 +275,27 @@ extension MasterCore {
         guard let page = snapshot.serving.removeValue(forKey: operation) else { return }
         guard !bytes.isEmpty else {
             report("a page of the snapshot of slot \(page.mark.slot) can't be read", isAlarm: true)
-            return send(.master(page.master), SnapshotMessage.gone(page.mark).frame)
+            return answer(page.asker, page.mark, nil)
         }
-        let message = SnapshotMessage.page(
-            page.mark, page.part, offset: page.offset, length: page.length, bytes[...])
-        send(.master(page.master), message.frame)
+        answer(page.asker, page.mark, page, bytes[...])
+    }
+
+    /// Without a page: it is not there.
+    private mutating func answer(
+        _ asker: ServedPage.Asker, _ mark: SnapshotMark, _ page: ServedPage?,
+        _ bytes: ArraySlice<UInt8> = []
+    ) {
+        switch asker {
+        case .master(let master):
+            let message =
+                page.map {
+                    SnapshotMessage.page(
+                        mark, $0.part, offset: $0.offset, length: $0.length, bytes)
+                } ?? .gone(mark)
+            send(.master(master), message.frame)
+        case .client(let address):
+            let answer = page.map { MetadataReply.part(length: $0.length, Array(bytes)) }
+            reply(answer ?? .failed(.stale), to: address)
+        }
     }
 }

@@ -49,6 +49,9 @@ package struct Command: Hashable, Sendable {
         case confirmDrops([UInt64])
         /// These cuts are committed on every member of their sets. -> done
         case confirmCuts([PendingCut])
+        /// A set of a loaded state goes on, in an epoch far above `base`, the highest that any
+        /// disk knows: in force if it was not adopted before. -> set or conflict
+        case adoptSet(SetConfiguration, base: Epoch, incarnations: [Incarnation])
         /// Every master takes a snapshot of the state after this slot (M15). -> done
         case snapshot
     }

@@ -63,6 +63,11 @@ extension Command {
             writer.write(10 as UInt8)
             writer.writeList(cuts) { $1.encode(into: &$0) }
         case .snapshot: writer.write(11 as UInt8)
+        case .adoptSet(let configuration, let base, let incarnations):
+            writer.write(12 as UInt8)
+            configuration.encode(into: &writer)
+            writer.write(base)
+            writer.writeList(incarnations) { $0.write($1) }
         default: preconditionFailure("not a server's action")
         }
     }
@@ -123,6 +128,10 @@ extension Command {
                     try PendingCut(from: &reader)
                 })
         case 11: .snapshot
+        case 12:
+            .adoptSet(
+                try SetConfiguration(from: &reader), base: try reader.read(),
+                incarnations: try reader.readNames())
         default: throw .invalid(field: "command", value: UInt64(tag))
         }
     }

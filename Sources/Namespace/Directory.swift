@@ -42,6 +42,9 @@ struct Directory: Sendable {
     /// Without a name, as a new one or as a snapshot begins it.
     init(nextCookie: UInt64 = 3) { self.nextCookie = nextCookie }
 
+    /// Cookies go on so far ahead.
+    mutating func skipCookies(_ count: UInt64) { nextCookie += count }
+
     /// Takes the next name of a snapshot; false if it can't be there.
     mutating func restore(_ entry: Dentry) -> Bool {
         guard entry.cookie >= 3, entry.cookie < nextCookie, find(entry.name) == nil,

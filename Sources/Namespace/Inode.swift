@@ -40,6 +40,8 @@ struct InodeTable: Sendable {
     private var records = Slab<InodeRecord>()
     /// The slot that the next inode gets; 0: a new one.
     private(set) var firstFree: UInt64 = 0
+    /// No inode gets a lower generation: those that a loaded state knows nothing of had them.
+    var leastGeneration: UInt32 = 0
     /// Inodes in use.
     private(set) var count: UInt64 = 0
 
@@ -75,11 +77,11 @@ struct InodeTable: Sendable {
         count += 1
         guard firstFree != 0 else {
             records.append(record)
-            records[records.count - 1].generation = 0
+            records[records.count - 1].generation = leastGeneration
             return records.count - 1
         }
         let slot = Int(firstFree)
-        let generation = records[slot].generation
+        let generation = max(records[slot].generation, leastGeneration)
         firstFree = records[slot].size
         records[slot] = record
         records[slot].generation = generation

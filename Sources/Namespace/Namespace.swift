@@ -67,6 +67,10 @@ package struct Namespace: Sendable {
     var lastOrder: UInt64 = 0
     var cutOrders = OrderedTable<PendingCut>()
 
+    /// Of a state that was loaded from a dump.
+    var load: Load?
+    var loadedSets = OrderedTable<LoadedSet>()
+
     /// An empty namespace: a root directory, and nothing else. Every master of a cell must be
     /// given the same values, which are the cell's from its making.
     package init(rootMode: UInt16 = 0o755, rootUser: UInt32 = 0, rootGroup: UInt32 = 0) {
@@ -117,6 +121,8 @@ package struct Namespace: Sendable {
             return createSet(members, primary, minMembers)
         case .changeEpoch(let configuration, let incarnations):
             return changeEpoch(configuration, incarnations)
+        case .adoptSet(let configuration, let base, let incarnations):
+            return adopt(configuration, base, incarnations)
         case .setFull(let set):
             return setTable.update(set) { $0.isFull = true } == nil ? .conflict : .done
         case .confirmDrops(let orders):

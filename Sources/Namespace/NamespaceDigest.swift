@@ -141,6 +141,8 @@ extension Namespace {
             }
         }
         for cut in cutOrders { sum.add { cut.encode(into: &$0) } }
+        if let load { sum.add { load.encode(into: &$0) } }
+        for set in loadedSets { sum.add { set.encode(into: &$0) } }
     }
 }
 

@@ -74,7 +74,9 @@ extension Namespace {
         case .symlink: record.size = UInt64(creation.target.count)
         case .characterDevice, .blockDevice: record.auxiliary = creation.device
         case .file:
+            record.truncation = load?.truncations ?? 0
             if let set = creation.set, hasRoom(set) {
+                record.auxiliary = record.truncation
                 record.place = set.rawValue
                 setTable.update(set) { $0.chunks += 1 }
             }

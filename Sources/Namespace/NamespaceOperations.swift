@@ -36,6 +36,7 @@ extension Namespace {
             case .startRebalance(let plan): try startRebalance(plan)
             case .setRebalance(let id, let state): try setRebalance(id, state)
             case .scrub(let server, let isPaused): try scrub(server, isPaused)
+            case .adopt(let withoutMissing): try orderAdoption(withoutMissing)
             }
             return .done
         } catch {

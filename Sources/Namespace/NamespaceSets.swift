@@ -43,7 +43,7 @@ extension Namespace {
         return .set(configuration)
     }
 
-    private func isMemberList(_ members: [DiskID]) -> Bool {
+    func isMemberList(_ members: [DiskID]) -> Bool {
         !members.isEmpty && members.count <= Limits.members
             && zip(members, members.dropFirst()).allSatisfy { $0 < $1 }
             && members.allSatisfy { disks.contains($0) }

@@ -108,6 +108,14 @@ package struct SnapshotDecoder: Sendable {
             state.loose.append(loose)
             chunks[loose.set, default: 0] += 1
         case .drop: try readDrop(&reader, &state)
+        case .load:
+            guard state.load == nil else { throw Self.wrong("load") }
+            state.take(try Load(from: &reader))
+        case .loadedSet:
+            let loaded = try LoadedSet(from: &reader)
+            guard state.load != nil, state.setTable.contains(loaded.set),
+                state.loadedSets.append(loaded)
+            else { throw Self.wrong("loaded set", loaded.set.rawValue) }
         }
     }
 

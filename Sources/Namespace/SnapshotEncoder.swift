@@ -28,7 +28,7 @@ struct SnapshotHead: Hashable, Sendable {
 enum SnapshotItem: UInt8, Comparable {
     case head = 1
     case inode, directory, name, target, attributes, place, cuts, session, reply, holding
-    case server, disk, set, operations, loose, drop
+    case server, disk, set, operations, loose, drop, load, loadedSet
 
     static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
 }
@@ -139,6 +139,13 @@ package struct SnapshotEncoder: Sendable {
                 writer.write(drop.set)
                 writer.writeList(drop.chunks) { $0.write($1) }
             }
+        case .load:
+            if let load = state.load {
+                begin(.load)
+                load.encode(into: &writer)
+            }
+            leave(.load)
+        case .loadedSet: walk(state.loadedSets) { $1.encode(into: &$0) }
         }
     }
 

@@ -41,13 +41,16 @@ package struct HealthFacts: Sendable {
     package var idle: [SetID]
     /// Sets that disks have and the masters don't know.
     package var unknown: [SetID]
+    /// Sets that are as a dump says, and wait for an operator.
+    package var held: [SetID]
     /// Sets whose copy is to be made, and nothing can make it now.
     package var blocked: [SetID]
 
     /// All fields at once.
     package init(
         goal: Int, masters: [Master], view: ClusterView, scrubbed: [Scrubbed],
-        sets: [CheckedSet], idle: [SetID], unknown: [SetID], blocked: [SetID]
+        sets: [CheckedSet], idle: [SetID], unknown: [SetID], held: [SetID] = [],
+        blocked: [SetID]
     ) {
         self.goal = goal
         self.masters = masters
@@ -56,6 +59,7 @@ package struct HealthFacts: Sendable {
         self.sets = sets
         self.idle = idle
         self.unknown = unknown
+        self.held = held
         self.blocked = blocked
     }
 }
@@ -71,6 +75,7 @@ package struct HealthFinding: Hashable, Sendable {
     /// What it is; critical ones first. The names are part of the interface.
     package enum Code: String, Hashable, Sendable, CaseIterable {
         case noQuorum = "NO_QUORUM"
+        case setsHeld = "SETS_HELD"
         case mastersLostState = "MASTERS_LOST_STATE"
         case setUnavailable = "SET_UNAVAILABLE"
         case setNotServing = "SET_NOT_SERVING"
@@ -92,7 +97,9 @@ package struct HealthFinding: Hashable, Sendable {
         /// The same for every finding with the code.
         package var severity: Severity {
             switch self {
-            case .noQuorum, .mastersLostState, .setUnavailable, .setNotServing, .noPlace: .critical
+            case .noQuorum, .setsHeld, .mastersLostState, .setUnavailable, .setNotServing,
+                .noPlace:
+                .critical
             default: .warning
             }
         }
@@ -175,7 +182,8 @@ package enum CellHealth {
         }
         let missing = sets([.missing])
         let lists: [(HealthFinding.Code, [SetID])] = [
-            (.mastersLostState, sets([.newer, .unknown])), (.setUnavailable, missing),
+            (.setsHeld, facts.held), (.mastersLostState, sets([.newer, .unknown])),
+            (.setUnavailable, missing),
             (.setNotServing, facts.idle.filter { !missing.contains($0) }),
             (.setUnderReplicated, sets([.under])),
             (.copyIncomplete, sets([.absent, .stale])), (.copiesMisplaced, sets([.misplaced])),

@@ -169,6 +169,10 @@ package struct SetReplica: Hashable, Sendable {
         for start in starts { grant(start.configuration.primary, from: now) }
     }
 
+    /// The members of `adopted`.
+    package var members: [DiskID] {
+        starts.last { $0.configuration.epoch == adopted }?.configuration.members ?? []
+    }
     /// It is the primary of an epoch in force and has reconciled.
     package var isServing: Bool { phase == .serving }
     /// It is, or is becoming, the primary of the epoch it promised.

@@ -126,6 +126,8 @@ package struct DiskStore: Sendable {
         }
         return highest
     }
+    /// Whether the chunk was dropped here, not long ago.
+    package func isDropped(_ chunk: ChunkID) -> Bool { dropped[chunk] != nil }
     /// The highest truncation number whose committed trim of the chunk was applied; 0 if none was.
     package func appliedTruncation(_ chunk: ChunkID) -> UInt32 { chunks[chunk]?.truncation ?? 0 }
     /// Records of the set are lost of which nothing is known: any block may be too old.

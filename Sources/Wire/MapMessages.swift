@@ -70,6 +70,8 @@ package struct SetStatus: Hashable, Sendable {
     package var isServing: Bool
     /// A disk knows a higher epoch than the masters: nothing is done with it (C10).
     package var isFrozen: Bool
+    /// It is as a dump says, and does not go on yet: why. At most 300 bytes; empty: it does.
+    package var held: String
     /// A member left it a short time ago: what disks have of it is kept (C14).
     package var keepsTrash: Bool
     /// Chunks of files that are placed here, or not yet dropped.
@@ -81,12 +83,13 @@ package struct SetStatus: Hashable, Sendable {
     /// All fields at once.
     package init(
         configuration: SetConfiguration, isFull: Bool, isServing: Bool, isFrozen: Bool,
-        keepsTrash: Bool, chunks: UInt32, copies: [CopyStatus], task: TaskStatus?
+        held: String = "", keepsTrash: Bool, chunks: UInt32, copies: [CopyStatus], task: TaskStatus?
     ) {
         self.configuration = configuration
         self.isFull = isFull
         self.isServing = isServing
         self.isFrozen = isFrozen
+        self.held = held
         self.keepsTrash = keepsTrash
         self.chunks = chunks
         self.copies = copies
@@ -102,6 +105,7 @@ package struct SetStatus: Hashable, Sendable {
     func encode(into writer: inout ByteWriter) {
         configuration.encode(into: &writer)
         for flag in [isFull, isServing, isFrozen, keepsTrash] { writer.write(flag) }
+        writer.write(held)
         writer.write(chunks)
         writer.writeList(copies) { writer, copy in
             writer.write(copy.disk)
@@ -125,6 +129,7 @@ package struct SetStatus: Hashable, Sendable {
         isServing = try reader.readBool()
         isFrozen = try reader.readBool()
         keepsTrash = try reader.readBool()
+        held = try reader.readString(bound: 300)
         chunks = try reader.read()
         copies = try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
             CopyStatus(

@@ -37,6 +37,10 @@ package enum MetadataQuery: Hashable, Sendable {
     case masters
     /// -> done: it is under way, and `masters` tells how it ends; or refused
     case order(MasterOrder)
+    /// -> snapshot: the newest, of this slot or a later one; `retry` while it is being written
+    case snapshot(since: Slot)
+    /// -> part: bytes of it from `offset` on; `stale` if the leader does not have it
+    case part(SnapshotMark, SnapshotPart, offset: UInt32)
 }
 
 /// A change; it goes through the Paxos log.
@@ -167,6 +171,9 @@ package enum MetadataReply: Message {
     /// An operator's change was refused; nothing changed.
     case refused(Refusal)
     case masters(MastersView)
+    case snapshot(SnapshotMark)
+    /// Bytes of a part of a snapshot that has `length` of them.
+    case part(length: UInt32, [UInt8])
 }
 
 /// What one master knows of all of them.

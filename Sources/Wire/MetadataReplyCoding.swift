@@ -83,6 +83,13 @@ extension MetadataReply {
         case .masters(let view):
             writer.write(23 as UInt8)
             view.encode(into: &writer)
+        case .snapshot(let mark):
+            writer.write(24 as UInt8)
+            mark.encode(into: &writer)
+        case .part(let length, let bytes):
+            writer.write(25 as UInt8)
+            writer.write(length)
+            writer.writeBytes(bytes)
         default: preconditionFailure("coded above")
         }
     }
@@ -151,6 +158,11 @@ extension MetadataReply {
         case 21: self = .operations(try CellOperations(from: &reader))
         case 22: self = .refused(try Refusal(from: &reader))
         case 23: self = .masters(try MastersView(from: &reader))
+        case 24: self = .snapshot(try SnapshotMark(from: &reader))
+        case 25:
+            self = .part(
+                length: try reader.read(),
+                Array(try reader.readBytes(bound: Limits.frameData)))
         default: throw .invalid(field: "metadata reply", value: UInt64(tag))
         }
     }

@@ -85,6 +85,14 @@ extension MetadataQuery {
         case .order(let order):
             writer.write(16 as UInt8)
             order.encode(into: &writer)
+        case .snapshot(let slot):
+            writer.write(17 as UInt8)
+            writer.write(slot)
+        case .part(let mark, let part, let offset):
+            writer.write(18 as UInt8)
+            mark.encode(into: &writer)
+            writer.write(part.rawValue)
+            writer.write(offset)
         }
     }
 
@@ -115,6 +123,11 @@ extension MetadataQuery {
         case 14: self = .operations
         case 15: self = .masters
         case 16: self = .order(try MasterOrder(from: &reader))
+        case 17: self = .snapshot(since: try reader.read())
+        case 18:
+            self = .part(
+                try SnapshotMark(from: &reader), SnapshotPart(rawValue: try reader.read()),
+                offset: try reader.read())
         default: throw .invalid(field: "metadata query", value: UInt64(tag))
         }
     }

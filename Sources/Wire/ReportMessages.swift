@@ -9,6 +9,8 @@ package struct SetReport: Hashable, Sendable {
     package var disk: DiskID
     /// The highest epoch whose start is durable there.
     package var epoch: Epoch
+    /// Its members, as that start says.
+    package var members: [DiskID]
     /// The last record that is durable there.
     package var prepared: RecordNumber
     /// Records that are damaged there: it must not become primary.
@@ -27,10 +29,11 @@ package struct SetReport: Hashable, Sendable {
 
     /// All fields at once.
     package init(
-        set: SetID, disk: DiskID, epoch: Epoch, prepared: RecordNumber, hasRot: Bool,
-        isServing: Bool, stored: UInt64, chunks: UInt32, learner: LearnerReport? = nil,
-        silent: [DiskID] = [], slow: [SlowMember] = []
+        set: SetID, disk: DiskID, epoch: Epoch, members: [DiskID] = [],
+        prepared: RecordNumber, hasRot: Bool, isServing: Bool, stored: UInt64, chunks: UInt32,
+        learner: LearnerReport? = nil, silent: [DiskID] = [], slow: [SlowMember] = []
     ) {
+        self.members = members
         self.set = set
         self.disk = disk
         self.epoch = epoch
@@ -47,6 +50,7 @@ package struct SetReport: Hashable, Sendable {
         writer.write(set)
         writer.write(disk)
         writer.write(epoch)
+        writer.writeList(members) { $0.write($1) }
         writer.write(prepared)
         writer.write(hasRot)
         writer.write(isServing)
@@ -68,6 +72,9 @@ package struct SetReport: Hashable, Sendable {
         set = try reader.read()
         disk = try reader.read()
         epoch = try reader.read()
+        members = try reader.readList(bound: Limits.members) { (reader) throws(DecodeError) in
+            try reader.read()
+        }
         prepared = try reader.read()
         hasRot = try reader.readBool()
         isServing = try reader.readBool()

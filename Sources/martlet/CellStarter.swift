@@ -93,7 +93,7 @@ struct CellStarter {
             if isConnected {
                 do throws(FileError) {
                     let status = try fileSystem.status()
-                    guard let lack = lack(status) else { break }
+                    guard let lack = try lack(status, fileSystem) else { break }
                     missing = lack
                 } catch {
                     missing = "the masters have no leader"
@@ -106,7 +106,9 @@ struct CellStarter {
     }
 
     /// What is not there yet; nil if all is.
-    private func lack(_ status: CellStatus) -> String? {
+    private func lack(
+        _ status: CellStatus, _ fileSystem: FileSystem
+    ) throws(FileError) -> String? {
         // Until the disks of all masters are in their configuration, none may be missing (M18).
         guard status.configuration > 1 else { return "the masters have not all met yet" }
         // A server counts when one of its disks answers: others may have failed.
@@ -114,7 +116,9 @@ struct CellStarter {
         guard up >= description.chunkServers.count else {
             return "\(up) of \(description.chunkServers.count) chunk servers answer"
         }
-        guard status.sets.waiting == 0 else {
+        if status.sets.waiting == 0 { return nil }
+        // Those of a loaded state wait for an operator.
+        guard try fileSystem.map().allSatisfy({ $0.isServing || !$0.held.isEmpty }) else {
             return "\(status.sets.waiting) of \(status.sets.total) replica sets wait for a member"
         }
         return nil

@@ -67,24 +67,6 @@ struct Down: ParsableCommand {
             throw CommandFailure(
                 .refusedAsUnsafe, "a process of \(folder.path) still runs: not removed")
         }
-        try removeTree(Array(folder.path.utf8))
-    }
-
-    private static func removeTree(_ path: [UInt8]) throws(CommandFailure) {
-        if case .success(let names) = LocalFile.names(in: path) {
-            for name in names {
-                let child = path.appending(name)
-                var status = stat()
-                guard child.withPath({ lstat($0, &status) }) == 0 else { continue }
-                if status.st_mode & S_IFMT == S_IFDIR {
-                    try removeTree(child)
-                } else if child.withPath({ unlink($0) }) != 0 {
-                    throw CommandFailure(errno: errno, child.text)
-                }
-            }
-        }
-        guard path.withPath({ rmdir($0) }) == 0 else {
-            throw CommandFailure(errno: errno, path.text)
-        }
+        try LocalFile.removeTree(Array(folder.path.utf8))
     }
 }

@@ -123,8 +123,10 @@ extension CellPicture {
                 HealthFacts.Scrubbed(
                     disk: $0.disk, damaged: $0.scrub.damaged, disputed: $0.scrub.disputed)
             },
-            sets: checkedSets, idle: sets.filter { !$0.isServing }.map(\.id),
+            sets: checkedSets,
+            idle: sets.filter { !$0.isServing && $0.held.isEmpty }.map(\.id),
             unknown: operations.unknownSets,
+            held: sets.filter { !$0.held.isEmpty }.map(\.id),
             blocked: sets.filter(Self.isBlocked).map(\.id))
     }
 
@@ -171,6 +173,10 @@ private struct HealthWords {
         let goal = picture.status.goal
         switch finding.code {
         case .noQuorum: return "no majority of the masters answers"
+        case .setsHeld:
+            let held = picture.sets.first { $0.id == finding.sets.first }?.held ?? ""
+            return "the masters' state was loaded from a dump; \(who) can't be read or written: "
+                + picture.inNames(held)
         case .mastersLostState:
             return "disks know more of \(who) than the masters: the masters lost state; nothing "
                 + "is deleted"
@@ -218,6 +224,9 @@ private struct HealthWords {
             return "start it again: martlet up DIR, or martlet master serve on its host"
         case .masterDamaged:
             return "its vote comes back within seconds; otherwise martlet master replace"
+        case .setsHeld:
+            return "start every chunk server that the cell had, and make sure that no old master "
+                + "runs; then: martlet meta adopt"
         case .mastersLostState: return "martlet fsck, and the alarm in the masters' logs"
         case .setUnavailable: return "martlet explain \(set), and start a server that has it"
         case .setNotServing: return "martlet explain \(set)"

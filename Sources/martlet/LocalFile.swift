@@ -80,6 +80,25 @@ enum LocalFile {
         return .success(names.sorted { $0.lexicographicallyPrecedes($1) })
     }
 
+    /// Removes a directory and all that is in it.
+    static func removeTree(_ path: [UInt8]) throws(CommandFailure) {
+        if case .success(let names) = LocalFile.names(in: path) {
+            for name in names {
+                let child = path.appending(name)
+                var status = stat()
+                guard child.withPath({ lstat($0, &status) }) == 0 else { continue }
+                if status.st_mode & S_IFMT == S_IFDIR {
+                    try removeTree(child)
+                } else if child.withPath({ unlink($0) }) != 0 {
+                    throw CommandFailure(errno: errno, child.text)
+                }
+            }
+        }
+        guard path.withPath({ rmdir($0) }) == 0 else {
+            throw CommandFailure(errno: errno, path.text)
+        }
+    }
+
     /// An absolute path; the last part need not exist.
     static func absolute(_ path: String) -> String {
         if let real = realpath(path, nil) {

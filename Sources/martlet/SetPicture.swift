@@ -73,6 +73,7 @@ extension CellPicture {
 
     /// Whether it can be read and written, in a few words.
     func service(of set: SetStatus) -> String {
+        if !set.held.isEmpty { return "held, as a dump says: \(inNames(set.held))" }
         if set.isFrozen { return "frozen: a disk knows a later epoch than the masters" }
         if set.isServing { return "serves" + (set.isFull ? ", takes no new chunks (full)" : "") }
         let living = set.configuration.members.count { server(of: $0)?.isUp ?? false }

@@ -127,6 +127,7 @@ struct FakeServer {
                     set: configuration.set, disk: disk, epoch: .none, prepared: .none,
                     hasRot: false, isServing: false, stored: 0, chunks: 0)
             report.epoch = max(report.epoch, configuration.epoch)
+            report.members = configuration.members
             report.isServing = configuration.primary == disk
             report.learner = nil
             report.slow = []
@@ -222,6 +223,11 @@ final class MasterGroup {
         disks[index] = MemoryDisk()
         wipes += 1
         start(index)
+    }
+    /// All masters begin on these disks.
+    func start(on disks: [MemoryDisk]) {
+        self.disks = disks
+        for index in cores.indices { start(index) }
     }
     func crash(_ index: Int) {
         cores[index] = nil

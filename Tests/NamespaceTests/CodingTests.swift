@@ -53,6 +53,9 @@ private let samples: [Command.Action] = {
         .createSet(members: configuration.members, primary: DiskID(rawValue: 1)),
         .changeEpoch(configuration, incarnations: [disk.incarnation, disk.incarnation]),
         .setFull(configuration.set), .confirmDrops([1, 2, 3]), .confirmCuts([cut]), .snapshot,
+        .adoptSet(
+            configuration, base: Epoch(rawValue: 5),
+            incarnations: [disk.incarnation, disk.incarnation]),
     ]
 }()
 

@@ -80,6 +80,7 @@ extension Samples {
                     sets: list {
                         SetReport(
                             set: $0.name(), disk: $0.name(), epoch: $0.name(),
+                            members: $0.list(4) { $0.name() },
                             prepared: $0.name(), hasRot: $0.flag(), isServing: $0.flag(),
                             stored: $0.number(), chunks: $0.number(),
                             slow: $0.list(4) {

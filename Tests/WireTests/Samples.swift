@@ -167,6 +167,7 @@ extension Samples {
             .sets(list { $0.name() }), .statistics, .status, .masters,
             .order(.add(name(), address(), replacing: flag() ? name() : nil)),
             .order(.remove(name())), .order(.transfer(flag() ? name() : nil)),
+            .snapshot(since: name()), .part(mark(), name(), offset: number()),
         ]
     }
     mutating func metadataChanges() -> [MetadataChange] {
@@ -206,7 +207,11 @@ extension Samples {
                 MastersView(
                     id: name(), membership: membership(), leader: flag() ? name() : nil,
                     end: name())),
+            .snapshot(mark()), .part(length: number(), bytes()),
         ]
+    }
+    mutating func mark() -> SnapshotMark {
+        SnapshotMark(slot: name(), root: ShortHash(high: number(), low: number()))
     }
     mutating func status() -> CellStatus {
         CellStatus(
