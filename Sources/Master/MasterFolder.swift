@@ -83,6 +83,7 @@ package struct MasterFolder: Sendable {
             case .none: effects += take(log.replay(from: nil))
             case .written: isDone = true
             case .failed(let why): failure = "\(why)"
+            case .full: failure = "the file system has no space for it"
             case .loading, .block, .loaded, .damaged, .page: failure = "the folder was in use"
             }
         }

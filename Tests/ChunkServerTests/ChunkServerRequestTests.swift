@@ -108,6 +108,13 @@ import Wire
         cell.run(.seconds(1))
         #expect(cell.confirmedCuts == cell.cuts)
         #expect(cell.droppedOrders == [5])
+        // Masters that were loaded from a dump may still know the chunk (decision 0014).
+        let loaded = cell.context(truncation: Limits.loadedTruncations)
+        let lost = cell.write(cell.primary, 8, [cell.extent(data, chunk: 1)], loaded)
+        let status8 = status(&cell, lost)
+        #expect(status8 == .invalid)
+        let read8 = cell.read(cell.primary, chunk: 1, loaded)
+        #expect(read8?.status == .damaged)
         let context = cell.context(truncation: 1)
         let read13 = cell.read(cell.primary, context)
         #expect(read13?.pieces.first?.visible == 10)
