@@ -237,10 +237,18 @@ struct Acceptor: Hashable {
         }
         if ballot > promised {
             promise(ballot, to: from, &effects)
-        } else if promiseDurable == ballot {
-            effects.append(.send(from, .promise(ballot, state)))
         } else {
-            wait(.promised(ballot, to: from))
+            repeatPromise(to: from, &effects)
+        }
+    }
+
+    /// Tells again what was promised, once it is durable (S2): else a loss of power would make
+    /// this disk look like an old copy (masters seed 583).
+    private mutating func repeatPromise(to: MasterID, _ effects: inout [PaxosEffect]) {
+        if promiseDurable == promised {
+            effects.append(.send(to, .promise(promised, state)))
+        } else {
+            wait(.promised(promised, to: to))
         }
     }
 
@@ -270,7 +278,7 @@ struct Acceptor: Hashable {
             return
         }
         if (staging?.sequence ?? 0) < page.sequence, !start(page, &effects) {
-            effects.append(.send(from, .promise(page.ballot, state)))
+            repeatPromise(to: from, &effects)
             return
         }
         guard staging?.sequence == page.sequence else { return }
@@ -347,7 +355,7 @@ struct Acceptor: Hashable {
         guard obeys(page.ballot, from: from, &effects) else { return }
         guard accepted == page.ballot else {
             // A crash took the sync that the leader knows of: it must come again.
-            effects.append(.send(from, .promise(page.ballot, state)))
+            repeatPromise(to: from, &effects)
             return
         }
         guard page.first <= log.end.next else {

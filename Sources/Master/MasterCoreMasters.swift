@@ -83,10 +83,8 @@ struct SpaceWatch: Sendable {
     static let percent: UInt64 = 90
     /// Bytes that the disk may use in all.
     var limit: UInt64 = 0
-    /// What is left is for what must go on, since then.
-    var shortSince: Instant?
-    /// A leader tries so long to let another lead, and its clients wait.
-    static let patience = Interval.seconds(2)
+    /// What is left is for what must go on.
+    var isShort = false
 }
 
 extension MasterCore {
@@ -155,30 +153,24 @@ extension MasterCore {
         report(isLate ? "its disk hangs: it does not lead" : "its disk goes on")
     }
 
-    /// A leader whose disk becomes full lets another lead; that one may be full too.
+    /// A leader whose disk is full lets another lead, once: that one may be full too.
     mutating func watchSpace() {
-        if log.isShort != (space.shortSince != nil) {
-            space.shortSince = log.isShort ? time.now : nil
-            report(
-                log.isShort
-                    ? "its disk is full: while it leads, changes are refused"
-                    : "its disk has space", isAlarm: log.isShort)
-        }
-        guard let since = space.shortSince, time.now - since < SpaceWatch.patience,
-            isLeading, paxos?.isOpen == true, ordering == nil
-        else { return }
-        carryOut(.order(newTag(), .transfer(nil)))
+        guard log.isShort != space.isShort else { return }
+        space.isShort = log.isShort
+        report(
+            space.isShort
+                ? "its disk is full: while it leads, changes are refused" : "its disk has space",
+            isAlarm: space.isShort)
+        if space.isShort, isLeading { carryOut(.order(newTag(), .transfer(nil))) }
     }
 
     /// Why a change is not taken up on a full disk; nil: it is. What was executed before is
     /// answered all the same, and so is what may be on its way (M12).
     func refusal(of request: MetadataRequest, _ change: MetadataChange) -> MetadataReply? {
-        guard let since = space.shortSince, !change.isUpkeep,
+        guard space.isShort, !change.isUpkeep,
             !namespace.isSettled(request.session, request.number)
         else { return nil }
-        let isQuiet =
-            lead?.batches.isEmpty == true && lead?.changes.isEmpty == true
-            && time.now - since >= SpaceWatch.patience
+        let isQuiet = lead?.batches.isEmpty == true && lead?.changes.isEmpty == true
         return isQuiet ? .failed(.noSpace) : .retry
     }
 }
