@@ -170,7 +170,9 @@ extension MasterCore {
         guard space.isShort, !change.isUpkeep,
             !namespace.isSettled(request.session, request.number)
         else { return nil }
-        let isQuiet = lead?.batches.isEmpty == true && lead?.changes.isEmpty == true
+        // While it hands over, clients wait for the one that leads then.
+        let isQuiet =
+            paxos?.isOpen == true && lead?.batches.isEmpty == true && lead?.changes.isEmpty == true
         return isQuiet ? .failed(.noSpace) : .retry
     }
 }

@@ -127,7 +127,9 @@ import Testing
         try cell.up(["--mount", cell.mount])
         #expect(TreeComparison.differences(cell.folder + "/tree", cell.mount + "/tree") == [])
         #expect(readText(cell.mount + "/moved-20") == "20\n")
-        #expect(readBytes(cell.mount + "/changed").count == 300_000)
+        // It was cut to nothing after the dump: where the disks have dropped its chunk by now, it
+        // can't be read.
+        #expect([0, 300_000].contains(readBytes(cell.mount + "/changed").count))
         #expect(access(cell.mount + "/after", F_OK) != 0)
         for index in 0..<40 {
             let path = cell.mount + "/new-\(index)-\(now())"
