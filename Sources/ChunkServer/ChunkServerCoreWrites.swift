@@ -184,11 +184,7 @@ extension ChunkServerCore {
     /// The masters' state was loaded from a dump since the chunk was dropped here: nothing may be
     /// acknowledged that the drop, which is remembered, would take away.
     func isLost(_ chunk: ChunkID, _ context: ChunkContext) -> Bool {
-        store.isDropped(chunk)
-            && context.truncation
-                >= chunk.version.addingReportingOverflow(
-                    Limits.loadedTruncations
-                ).partialValue
+        context.truncation >= chunk.version &+ Limits.loadedTruncations && store.isDropped(chunk)
     }
 
     // MARK: cuts

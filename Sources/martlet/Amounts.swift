@@ -23,6 +23,14 @@ enum Amounts {
         return overflow ? nil : product
     }
 
+    /// Reads the size of a segment: whole pages, from 1 MiB to 1 GiB; nil for anything else.
+    static func segment(_ text: String) -> Int? {
+        guard let size = bytes(text), size >= 1 << 20, size <= 1 << 30,
+            size % Limits.groupAlignment == 0
+        else { return nil }
+        return size
+    }
+
     /// `12.3 MiB`
     static func human(_ bytes: UInt64) -> String {
         var value = Double(bytes)

@@ -68,18 +68,14 @@ struct MetaDump: ParsableCommand {
             let plan = try? SnapshotPlan(decoding: bytes[...])
         else { return false }
         output.begin()
-        output.write(DumpHeader(cell: cell, plan: plan, written: wallTime()).bytes + bytes)
+        let header = DumpHeader(cell: cell, plan: plan, written: NodeTime.current.wall)
+        output.write(header.bytes + bytes)
         for (number, block) in plan.blocks.enumerated() {
             let bytes = try fileSystem.part(SnapshotPart(rawValue: UInt32(number)), of: mark)
             guard ShortHash(of: bytes) == block.hash else { return false }
             output.write(bytes)
         }
         return true
-    }
-    private static func wallTime() -> Timestamp {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        return Timestamp(nanoseconds: Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec))
     }
 }
 
@@ -274,9 +270,9 @@ struct MetaLoad: ParsableCommand {
                 throw CommandFailure(
                     .usage, "--peers must name master \(id) itself, and \(key) the cell")
             }
-            guard let size = Amounts.bytes(segmentSize), size >= 1 << 20, size <= 1 << 30,
-                size % Limits.groupAlignment == 0
-            else { throw CommandFailure(.usage, "--segment-size must be from 1MiB to 1GiB") }
+            guard let size = Amounts.segment(segmentSize) else {
+                throw CommandFailure(.usage, "--segment-size must be from 1MiB to 1GiB")
+            }
             let targets = masters.map { MasterTarget(id: $0.id, address: $0.address) }
             return (
                 [Place(id: MasterID(rawValue: id), folder: dir)], masters,

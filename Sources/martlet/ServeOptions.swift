@@ -25,9 +25,9 @@ struct ServeOptions: ParsableArguments {
     var log: String?
 
     func validate() throws {
-        guard let bytes = Amounts.bytes(segmentSize), bytes >= 1 << 20, bytes <= 1 << 30,
-            bytes % Limits.groupAlignment == 0
-        else { throw ValidationError("--segment-size must be from 1MiB to 1GiB") }
+        guard Amounts.segment(segmentSize) != nil else {
+            throw ValidationError("--segment-size must be from 1MiB to 1GiB")
+        }
         if let capacity, Amounts.bytes(capacity) == nil {
             throw ValidationError("--capacity is no size: '\(capacity)'")
         }
@@ -36,7 +36,7 @@ struct ServeOptions: ParsableArguments {
         }
     }
 
-    var segmentBytes: Int { Amounts.bytes(segmentSize) ?? Limits.segment }
+    var segmentBytes: Int { Amounts.segment(segmentSize) ?? Limits.segment }
 
     /// Blocks the ending signals, starts the log and makes the folder. Comes first.
     func prepare() throws(CommandFailure) -> (key: CellKey, cell: CellID) {

@@ -91,9 +91,7 @@ struct Up: ParsableCommand {
 
     private func segmentSizeBytes() throws(CommandFailure) -> Int? {
         guard let text = segmentSize else { return nil }
-        guard let bytes = Amounts.bytes(text), bytes >= 1 << 20, bytes <= 1 << 30,
-            bytes % Limits.groupAlignment == 0
-        else {
+        guard let bytes = Amounts.segment(text) else {
             throw CommandFailure(.usage, "--segment-size must be from 1MiB to 1GiB: '\(text)'")
         }
         return bytes
