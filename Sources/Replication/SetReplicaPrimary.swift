@@ -31,7 +31,7 @@ struct Peer: Hashable, Sendable {
     /// Grows while it does not answer.
     var pause = Limits.commitBeacon
     /// When it was last sent something again.
-    var rewoundAt: Instant?
+    var rewound: SetReplica.Complaint?
     /// The primary's lease on it ends then (C11).
     var leaseUntil = Instant.zero
     /// How long it takes for what it is sent.
@@ -334,9 +334,14 @@ extension SetReplica {
         guard let index = position(of: sender), peers[index].hasBegun,
             after >= peers[index].acknowledged, after < peers[index].sent
         else { return }
-        // What was sent again is still under way when the next complaint comes.
-        if let last = peers[index].rewoundAt, now - last < Limits.replicaRetry { return }
-        peers[index].rewoundAt = now
+        // What was sent again is still under way when the next complaint comes, unless a part of
+        // it came: then what is missing was overtaken or lost.
+        if let last = peers[index].rewound,
+            now - last.at < (after > last.after ? Limits.commitBeacon : Limits.replicaRetry)
+        {
+            return
+        }
+        peers[index].rewound = Complaint(after: after, at: now)
         peers[index].inFlight -= window.bytes(after: after, through: peers[index].sent)
         peers[index].sent = after
         pump(index)
@@ -344,7 +349,7 @@ extension SetReplica {
 
     mutating func losePeer(_ disk: DiskID) {
         guard let index = position(of: disk) else { return }
-        peers[index].rewoundAt = nil
+        peers[index].rewound = nil
         if peers[index].hasBegun, peers[index].beaconAt != nil {
             schedule(index, after: Limits.commitBeacon)
         }

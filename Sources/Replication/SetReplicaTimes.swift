@@ -22,7 +22,7 @@ extension SetReplica {
         for index in peers.indices {
             peers[index].beaconAt = peers[index].beaconAt.map { _ in .zero }
             peers[index].pause = Limits.silentBeacon
-            peers[index].rewoundAt = nil
+            peers[index].rewound = nil
             peers[index].heard = .zero
             peers[index].delay = AnswerDelay()
             // It only says when the next beacon is due.

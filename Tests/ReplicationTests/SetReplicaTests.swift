@@ -49,6 +49,17 @@ import Testing
         #expect(world.configurations.count == 1)
     }
 
+    @Test("A member gets what it lacks soon, though each message overtakes those before it")
+    func reversed() throws {
+        var world = try ReplicaWorld.serving()
+        world.open = Array(1...20)
+        for _ in 0..<250 where !world.open.isEmpty {
+            for link in world.links.indices { world.links[link].reverse() }
+            world.round()
+        }
+        #expect(world.acknowledged.count == 20)
+    }
+
     @Test("A write that is sent again while it is under way gets the same number (C15)")
     func sameNumberTwice() throws {
         var world = try ReplicaWorld.serving()
