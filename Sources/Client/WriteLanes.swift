@@ -1,4 +1,5 @@
-// Sends extents to the primaries of their sets: one lane for each set and session.
+// Sends extents to the primaries of their sets: one lane for each set and session, and in it a
+// queue for each chunk.
 //
 // A request on its way:
 //
@@ -54,14 +55,56 @@ final class WriteLanes: Sendable {
         /// The set has moved, or its primary is gone.
         var needsRoute = false
     }
+    /// What waits for one chunk, and how many requests are on their way there.
+    private struct ChunkQueue {
+        var jobs: [WriteJob] = []
+        var bytes = 0
+        var flying = 0
+        /// It is in the lane's `ready`.
+        var isReady = false
+        /// A frame that is not full waits while others fly, so that small extents travel together.
+        var hasFrame: Bool {
+            if flying == 0 { return !jobs.isEmpty }
+            return bytes >= Limits.frameData || jobs.count >= WriteRequest.extents
+        }
+        /// How many of them go together, since truncation and cuts are said once for all.
+        var frame: (count: Int, bytes: Int) {
+            var frame = (count: 0, bytes: 0)
+            for job in jobs.prefix(WriteRequest.extents) {
+                let bytes = frame.bytes + job.extent.payload.count
+                guard job.truncation == jobs[0].truncation,
+                    frame.count == 0 || bytes <= Limits.frameData
+                else { break }
+                frame = (frame.count + 1, bytes)
+            }
+            return frame
+        }
+        mutating func takeFrame(_ count: Int, bytes: Int) -> [WriteJob] {
+            defer { jobs.removeFirst(count) }
+            self.bytes -= bytes
+            flying += 1
+            isReady = false
+            return Array(jobs.prefix(count))
+        }
+    }
     private struct Lane {
         let session: ClientSession
         var window = RequestWindow(bound: Limits.duplicatesPerSession)
-        /// From `head` on what waits; nil before it.
-        var queue: [WriteJob?] = []
-        var head = 0
-        var queuedBytes = 0
+        var chunks: [ChunkID: ChunkQueue] = [:]
+        /// Chunks with a frame to send, in turn.
+        var ready: [ChunkID] = []
         var flyingBytes = 0
+
+        mutating func change<T>(_ chunk: ChunkID, _ body: (inout ChunkQueue) -> T) -> T {
+            var queue = chunks.removeValue(forKey: chunk) ?? ChunkQueue()
+            defer { if queue.flying > 0 || !queue.jobs.isEmpty { chunks[chunk] = queue } }
+            let result = body(&queue)
+            if queue.hasFrame, !queue.isReady {
+                queue.isReady = true
+                ready.append(chunk)
+            }
+            return result
+        }
     }
     private struct State {
         var lanes: [Key: Lane] = [:]
@@ -86,57 +129,35 @@ final class WriteLanes: Sendable {
         let key = Key(session: session.id, set: set)
         let requests = state.withLock { state in
             var lane = state.lanes.removeValue(forKey: key) ?? Lane(session: session)
-            for job in jobs { lane.queuedBytes += job.extent.payload.count }
-            for job in jobs { lane.queue.append(job) }
+            for job in jobs {
+                lane.change(job.extent.chunk) { queue in
+                    queue.jobs.append(job)
+                    queue.bytes += job.extent.payload.count
+                }
+            }
             defer { state.lanes[key] = lane }
             return Self.take(from: &lane, key)
         }
         for request in requests { send(request) }
     }
 
-    /// Forms requests of what may fly now. A frame that is not full waits while others fly, so
-    /// that small extents travel together.
+    /// Forms requests of what may fly now.
     private static func take(from lane: inout Lane, _ key: Key) -> [Request] {
         var requests: [Request] = []
-        while lane.head < lane.queue.count {
-            let isWorth =
-                lane.flyingBytes == 0 || lane.queuedBytes >= Limits.frameData
-                || lane.queue.count - lane.head >= WriteRequest.extents
-            guard isWorth, let request = next(from: &lane, key) else { break }
+        while let chunk = lane.ready.first, let request = next(chunk, from: &lane, key) {
             requests.append(request)
-        }
-        if lane.head == lane.queue.count {
-            lane.queue.removeAll(keepingCapacity: true)
-            lane.head = 0
-        } else if lane.head > 64, lane.head * 2 > lane.queue.count {
-            lane.queue.removeFirst(lane.head)
-            lane.head = 0
         }
         return requests
     }
 
-    /// One request: extents of one chunk, since truncation and cuts are said once for all.
-    private static func next(from lane: inout Lane, _ key: Key) -> Request? {
-        var jobs: [WriteJob] = []
-        var bytes = 0
-        while jobs.count < WriteRequest.extents, lane.head + jobs.count < lane.queue.count,
-            let job = lane.queue[lane.head + jobs.count]
-        {
-            if let first = jobs.first {
-                guard job.extent.chunk == first.extent.chunk,
-                    job.truncation == first.truncation,
-                    bytes + job.extent.payload.count <= Limits.frameData
-                else { break }
-            }
-            bytes += job.extent.payload.count
-            jobs.append(job)
-        }
+    /// One request: extents of one chunk. Nil while too much flies.
+    private static func next(_ chunk: ChunkID, from lane: inout Lane, _ key: Key) -> Request? {
+        guard let (count, bytes) = lane.chunks[chunk]?.frame else { return nil }
         let fits = lane.flyingBytes == 0 || lane.flyingBytes + bytes <= Limits.preparedBytes
-        guard fits, let sequence = lane.window.take(jobs.count) else { return nil }
-        for index in lane.head..<lane.head + jobs.count { lane.queue[index] = nil }
-        lane.head += jobs.count
-        lane.queuedBytes -= bytes
+        guard fits, let sequence = lane.window.take(count) else { return nil }
         lane.flyingBytes += bytes
+        lane.ready.removeFirst()
+        let jobs = lane.change(chunk) { $0.takeFrame(count, bytes: bytes) }
         return Request(
             key: key, session: lane.session, jobs: jobs, sequence: sequence, bytes: bytes)
     }
@@ -195,6 +216,7 @@ final class WriteLanes: Sendable {
                 number = number.next
             }
             lane.flyingBytes -= request.bytes
+            lane.change(request.jobs[0].extent.chunk) { $0.flying -= 1 }
             return Self.take(from: &lane, request.key)
         }
         // The next frames leave before the files hear of this one: the wire never idles.
