@@ -261,10 +261,11 @@ struct Acceptor: Hashable {
         wait(.promised(ballot, to: to))
     }
 
-    /// Whether a message of a leader is in the promised ballot; lower ones are refused.
+    /// Whether a message of a leader is in the promised ballot; others are refused: a lower one
+    /// is over, and a higher one is not known here, since this disk is new (M18).
     func obeys(_ ballot: Ballot, from: MasterID, _ effects: inout [PaxosEffect]) -> Bool {
         guard isTrusted else { return false }
-        if ballot < promised { effects.append(.send(from, .refuse(promised))) }
+        if ballot != promised { effects.append(.send(from, .refuse(promised))) }
         return ballot == promised
     }
 

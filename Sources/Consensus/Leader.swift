@@ -375,11 +375,18 @@ struct Leader: Hashable {
                 followers[index].lastProgress = now
                 followers[index].rewound = .none
                 ask(index, acceptor, &effects)
-                // One that lost its disk meanwhile does not know the ballot.
-                ask(followers[index].id, acceptor, &effects)
             default: break
             }
         }
+    }
+
+    /// A follower does not know the ballot, or no longer: it lost its disk, or has it under a new
+    /// name (masters seeds 177 and 2004545).
+    func refused(
+        by id: MasterID, _ acceptor: Acceptor, _ effects: inout [PaxosEffect]
+    ) {
+        guard phase != .promising, followers.contains(where: { $0.id == id }) else { return }
+        ask(id, acceptor, &effects)
     }
 
     // MARK: Deciding

@@ -380,6 +380,7 @@ package struct PaxosNode: Hashable, Sendable {
         case .refuse(let ballot):
             election.note(ballot)
             if let own = leader?.ballot, ballot > own { stop(now: now, &effects) }
+            leader?.refused(by: from, acceptor, &effects)
         case .sync(let page): acceptor.sync(page, from: from, &effects)
         case .accept(let page): acceptor.accept(page, from: from, &effects)
         case .fetch(let ballot, let slot):

@@ -146,9 +146,11 @@ extension MasterCore {
         guard isSnapshot else { return }
         snapshot.entries = 0
         snapshot.bytes = 0
-        guard !snapshot.files.isWriting, snapshot.fetch == nil, paxos?.hasRot == false else {
-            return
-        }
+        // One that joins knows no founders before the log names masters: its snapshot would differ
+        // from the others' (masters seed 2004897).
+        guard !snapshot.files.isWriting, snapshot.fetch == nil, paxos?.hasRot == false,
+            masters.membership != .none
+        else { return }
         snapshot.due = (slot, namespace, masters)
     }
 

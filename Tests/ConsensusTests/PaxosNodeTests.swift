@@ -246,6 +246,23 @@ private func isAccepted(_ message: PaxosMessage) -> Bool {
         #expect(bench.nodes[1].end == end)
     }
 
+    @Test("A follower that lost its disk under a leader is asked for a promise again (M18)")
+    func lostDisk() throws {
+        var bench = Bench(count: 3)
+        bench.elect()
+        try #require(bench.nodes[0].isServing)
+        bench.durable[1] = []
+        bench.restart(1)
+        bench.mail = []
+        bench.step(0, .propose(PaxosTag(rawValue: 1), [1]))
+        bench.deliver(to: 1)
+        bench.deliver(to: 0)
+        let isAsked = bench.mail.contains { item in
+            if case .prepare = item.message { item.to == bench.nodes[1].id } else { false }
+        }
+        #expect(isAsked)
+    }
+
     @Test("Damaged messages are refused, never a crash")
     func fuzz() throws {
         var bench = Bench(count: 3)

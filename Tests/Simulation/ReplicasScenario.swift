@@ -223,7 +223,8 @@ final class ReplicasScenario: Scenario, WorldObserver {
     private func awaitScrub() {
         guard scrub.period < .seconds(60) else { return }
         world.run(until: world.now + .seconds(1))
-        let (before, deadline) = (scrubs, world.now + .seconds(40))
+        // A disk that can't be trusted leaves its last partner alone, which waits so long (A3).
+        let (before, deadline) = (scrubs, world.now + .seconds(40) + repairDelay)
         while world.failure == nil {
             let late = before.filter {
                 (scrubs[$0.key]?.progress.passes ?? 0) < $0.value.progress.passes + 2

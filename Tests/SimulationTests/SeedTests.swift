@@ -77,6 +77,16 @@ private func expectNoFailure(
             ])
     }
 
+    @Test(
+        "Seeds that found something once",
+        arguments: [
+            ("masters", 583), ("masters", 2_004_545), ("masters", 2_004_897), ("full", 600_139),
+        ])
+    func once(_ scenario: String, _ seed: Int) async throws {
+        let result = try await simulate(["--scenario", scenario, "--seed", "\(seed)"])
+        #expect(result.status == 0, "\(result.output)")
+    }
+
     @Test("A member whose disk becomes very slow is replaced within seconds (C21)")
     func gray() async throws {
         try await expectNoFailure(
