@@ -162,8 +162,8 @@ import Testing
                         && !status.contains("\"state\": \"comparing\"")
                 }
             } catch { throw TestFailure("\(error)\n\(status)") }
-            let found = Int(number("found", in: status) ?? 0)
-            print("    A25: \(found) damaged records found")
+            let found = ["found", "met"].compactMap { number($0, in: status) }.reduce(0, +)
+            print("    A25: \(Int(found)) damaged records found or met")
             try eventually("\(victim) is drained", limit: 60 * Scenario.slowness) {
                 let list = try cell.martlet("chunkserver", "list").output
                 return list.split(separator: "\n").contains {

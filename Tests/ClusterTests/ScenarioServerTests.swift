@@ -133,7 +133,7 @@ import Testing
 
     @Test(
         "A33: an old image of a chunk server's disk: never served, nothing deleted elsewhere",
-        .enabled(if: Scenario.isChosen("A33")), arguments: [0, 2])
+        .enabled(if: Scenario.isChosen("A33")), arguments: Scenario.isFull ? [0, 2] : [0])
     func oldImage(restarts: Int) throws {
         // As often as it was restarted since, the image is behind: with none, the next start of
         // the image has the number of the run before it.
