@@ -96,7 +96,9 @@ final class Cell {
         let fields =
             readText("/proc/\(pid)/stat").split(separator: ")").last?
             .split(separator: " ") ?? []
-        return fields.count > 19 && fields[0] != "Z" ? String(fields[19]) : ""
+        guard fields.count > 19 else { return "" }
+        // Of one that was killed other threads may be there a moment longer, with its sockets.
+        return fields[0] != "Z" || Int(fields[17]) ?? 0 > 1 ? String(fields[19]) : ""
     }
 
     // MARK: Commands
