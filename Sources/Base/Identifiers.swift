@@ -81,10 +81,23 @@ package struct DiskID: Identifier {
     package init(rawValue: UInt64) { self.rawValue = rawValue }
 }
 
-/// How many times a disk has been started; a restart is a new incarnation (C10).
+/// A run of a disk; a restart is a new one (C10). How many times the disk has been started, above
+/// 16 bits that differ from run to run: so a run of an old image of a disk is known from one of
+/// the disk, also where both were started as often (S8).
 package struct Incarnation: Identifier {
     package let rawValue: UInt64
     package init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// How many times the disk has been started; 0: an earlier release did, and only counted.
+    private var starts: UInt64 { rawValue >> 16 }
+    /// The run that begins now; `salt`: a number that other runs don't have.
+    package func next(salt: UInt64) -> Incarnation {
+        Incarnation(rawValue: (starts + 1) << 16 | salt & 0xFFFF)
+    }
+    /// Whether it is a later run of the same disk.
+    package func follows(_ other: Incarnation) -> Bool {
+        self > other && (starts > other.starts || starts == 0)
+    }
 }
 
 /// A replica set: one primary and its backups for up to 4 GiB of stored data.

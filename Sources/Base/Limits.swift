@@ -125,6 +125,10 @@ package enum Limits {
     /// Between two writes of them, of `diskWrite` bytes; a log that fills as much meanwhile
     /// goes without.
     package static let prewritePause = Interval.milliseconds(20)
+    /// Damaged records of a disk that one report names.
+    package static let damagedPlaces = 16
+    /// A disk on which so many records were ever found damaged is drained (decision 0015).
+    package static let wornRecords: UInt64 = 100
     /// The cleaner works while less than this part of a disk can be appended to, in percent.
     package static let cleaningPercent = 3
     /// A block is folded that has more runs than this: extents that don't touch (D10).

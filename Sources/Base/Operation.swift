@@ -1,7 +1,8 @@
-// What an operator asks of a cell: servers that are to be emptied or leave, and plans of moves.
+// What an operator asks of a cell, or its leader by itself: servers that are to be emptied or
+// leave, and plans of moves.
 // The masters' log holds these as they are here.
 
-/// A change of the cell itself, by order of an operator.
+/// A change of the cell itself.
 package enum Operation: Hashable, Sendable {
     /// Every copy on the server moves elsewhere, and nothing new comes; or that is taken back.
     case drain(ServerID, isDraining: Bool)
@@ -18,6 +19,9 @@ package enum Operation: Hashable, Sendable {
     /// The sets of a state that was loaded from a dump go on where their disks are. Not before
     /// every known disk has reported, unless the operator says that what is missing is lost.
     case adopt(withoutMissing: Bool)
+    /// The disk is forgotten: its server has another one in its place. Refused while a set has a
+    /// member there. If it comes back it is a new one.
+    case removeDisk(DiskID)
 
     package func encode(into writer: inout ByteWriter) {
         switch self {
@@ -42,6 +46,9 @@ package enum Operation: Hashable, Sendable {
         case .adopt(let withoutMissing):
             writer.write(6 as UInt8)
             writer.write(withoutMissing)
+        case .removeDisk(let disk):
+            writer.write(7 as UInt8)
+            writer.write(disk)
         }
     }
     package init(from reader: inout ByteReader) throws(DecodeError) {
@@ -56,6 +63,7 @@ package enum Operation: Hashable, Sendable {
                 try reader.readOptional { (reader) throws(DecodeError) in try reader.read() },
                 isPaused: try reader.readBool())
         case 6: self = .adopt(withoutMissing: try reader.readBool())
+        case 7: self = .removeDisk(try reader.read())
         default: throw .invalid(field: "operation", value: UInt64(tag))
         }
     }

@@ -99,3 +99,28 @@ package struct ScrubOrder: Hashable, Sendable {
         isPaused = try reader.readBool()
     }
 }
+
+/// Where in a file a disk has damage that nothing has repaired.
+package struct DamagedPlace: Hashable, Sendable {
+    package var chunk: ChunkID
+    /// Of the chunk.
+    package var block: UInt16
+
+    /// Both fields at once.
+    package init(chunk: ChunkID, block: UInt16) {
+        self.chunk = chunk
+        self.block = block
+    }
+    /// Of the block, in the file.
+    package var offset: UInt64 {
+        UInt64(chunk.index) * UInt64(Limits.chunk) + UInt64(block) * UInt64(Limits.block)
+    }
+    package func encode(into writer: inout ByteWriter) {
+        writer.write(chunk)
+        writer.write(block)
+    }
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        chunk = try reader.readChunk()
+        block = try reader.read()
+    }
+}

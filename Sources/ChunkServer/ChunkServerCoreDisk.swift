@@ -20,7 +20,14 @@ extension ChunkServerCore {
             case .record(let token, let record): finishLoad(token, record)
             case .damaged(let set, _, let number):
                 guard let index = places[set] else { break }
-                alarm("record \(number) of set \(set) is damaged on disk \(disk)")
+                let place = store.damagedPlace(set, number).map {
+                    ": inode \($0.chunk.inode), the \(Limits.block) bytes from \($0.offset)"
+                }
+                let last =
+                    sets[index].replica.members == [disk] ? ", and this is the only copy" : ""
+                alarm(
+                    "record \(number) of set \(set) is damaged on disk \(disk)" + (place ?? "")
+                        + last)
                 step(index, .damaged(number))
             case .failed(.tooSmall(let capacity, let least)):
                 fail(

@@ -217,7 +217,7 @@ extension ChunkServerCore {
                 hasFailed: phase == .failed || store.wasRebuilt,
                 scrub: ScrubReport(
                     progress: store.scrubProgress, damaged: store.damaged,
-                    bytesPerSecond: store.scrubRate), space: space,
+                    bytesPerSecond: store.scrubRate, places: store.damagedPlaces), space: space,
                 cleaning: store.cleaningReport)
         }
     }

@@ -67,6 +67,7 @@ extension MasterCore {
             lead?.sets.update(set) { $0.isChanging = false }
         case .createSet: lead?.sets.creating -= 1
         case .snapshot: lead?.isCallingSnapshot = false
+        case .operate: lead?.isOperating = false
         case .confirm:
             lead?.confirmingDrops = [:]
             lead?.confirmingCuts = [:]
@@ -101,7 +102,7 @@ extension MasterCore {
             for session in lead?.files.sessions ?? [] where !namespace.hasSession(session) {
                 lead?.files.end(session)
             }
-        case .confirm, .snapshot: break
+        case .confirm, .snapshot, .operate: break
         }
         if case .client = command.purpose { return }
         lead?.isDirty = true

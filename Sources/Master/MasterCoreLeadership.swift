@@ -30,6 +30,7 @@ enum Purpose: Hashable, Sendable {
     case confirm
     case tick
     case snapshot
+    case operate
 }
 
 /// A name in a directory.
@@ -102,6 +103,8 @@ struct Leadership: Sendable {
 
     /// A `snapshot` command is on its way (M15).
     var isCallingSnapshot = false
+    /// An `operate` command is on its way.
+    var isOperating = false
 
     // Clients
     var changes: [QueuedChange] = []

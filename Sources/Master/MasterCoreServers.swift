@@ -33,6 +33,10 @@ struct ServerState: Sendable {
     var isRegistering = false
     /// The log refused its disks; it stays down.
     var isRefused = false
+    /// When it last reported an earlier run of its disk than one that was heard.
+    var outdated: Instant?
+    /// Of its disk: records that were damaged when it was last drained.
+    var spared: UInt64 = 0
     /// The version of the fence list that it said it keeps to (C16).
     var fences: UInt64 = 0
     /// The request number of its report without an answer; 0: none.
@@ -73,6 +77,10 @@ struct ServerState: Sendable {
     /// Whether a disk reported within `Limits.serverSilence`: its server may go on without it.
     func isHeard(_ disk: DiskID, _ now: Instant) -> Bool {
         reports[disk].map { now - $0.at < Limits.serverSilence } ?? false
+    }
+    mutating func forget(_ disk: DiskID) {
+        disks.removeAll { $0.disk == disk }
+        reports[disk] = nil
     }
     /// The disks that it had when it was last heard.
     var present: [DiskReport] { disks.filter { isHeard($0.disk, heard ?? .zero) } }
@@ -135,7 +143,16 @@ extension MasterCore {
         }
         let state = lead?.server(server)
         let isLate = report.disks.contains { state?.hasHeard($0, number: frame.request) ?? false }
-        if isLate { return }
+        if isLate {
+            let isOld = report.disks.contains { disk in
+                state?.disks.contains {
+                    $0.disk == disk.disk && $0.incarnation > disk.incarnation
+                } ?? false
+            }
+            let now = time.now
+            if isOld { lead?.update(server) { $0.outdated = now } }
+            return
+        }
         note(report, number: frame.request)
         for set in report.sets { note(set, report) }
         confirm(report)

@@ -108,6 +108,8 @@ extension MasterCore {
         watchServers()
         watchDisks()
         watchDelays()
+        watchLostDisks()
+        watchWornDisks()
         for index in lead?.sets.states.indices ?? 0..<0 { look(at: index) }
         refreshView()
         repairSets()

@@ -58,7 +58,8 @@ extension MasterCore {
             let state = lead?.server(record.id)
             return ServerStatus(
                 id: record.id, name: record.name, rack: record.rack, address: record.address,
-                isUp: state?.isUp ?? false, disks: disks(of: record.id, state),
+                isUp: state?.isUp ?? false, isRefused: isRefused(state),
+                disks: disks(of: record.id, state), lost: lostDisks(of: record.id),
                 connections: state?.connections ?? ConnectionCounts())
         }
     }

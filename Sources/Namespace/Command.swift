@@ -54,6 +54,8 @@ package struct Command: Hashable, Sendable {
         case adoptSet(SetConfiguration, base: Epoch, incarnations: [Incarnation])
         /// Every master takes a snapshot of the state after this slot (M15). -> done
         case snapshot
+        /// What the leader does by itself as an operator would. -> done or refused
+        case operate(Operation)
     }
 }
 

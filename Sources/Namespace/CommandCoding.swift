@@ -68,6 +68,9 @@ extension Command {
             configuration.encode(into: &writer)
             writer.write(base)
             writer.writeList(incarnations) { $0.write($1) }
+        case .operate(let operation):
+            writer.write(13 as UInt8)
+            operation.encode(into: &writer)
         default: preconditionFailure("not a server's action")
         }
     }
@@ -132,6 +135,7 @@ extension Command {
             .adoptSet(
                 try SetConfiguration(from: &reader), base: try reader.read(),
                 incarnations: try reader.readNames())
+        case 13: .operate(try Operation(from: &reader))
         default: throw .invalid(field: "command", value: UInt64(tag))
         }
     }

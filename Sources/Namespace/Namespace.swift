@@ -117,6 +117,7 @@ package struct Namespace: Sendable {
             return .done
         case .registerServer(let server, let disks): return register(server, disks)
         case .snapshot: return .done
+        case .operate(let operation): return operate(operation)
         case .createSet(let members, let primary, let minMembers):
             return createSet(members, primary, minMembers)
         case .changeEpoch(let configuration, let incarnations):

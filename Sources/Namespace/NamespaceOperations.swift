@@ -37,6 +37,7 @@ extension Namespace {
             case .setRebalance(let id, let state): try setRebalance(id, state)
             case .scrub(let server, let isPaused): try scrub(server, isPaused)
             case .adopt(let withoutMissing): try orderAdoption(withoutMissing)
+            case .removeDisk(let disk): try remove([disk])
             }
             return .done
         } catch {
@@ -50,31 +51,49 @@ extension Namespace {
         }
         guard isDraining != draining.contains(server) else { return }
         guard isDraining else { return draining.removeAll { $0 == server } }
+        let needed = disksNeeded(without: server)
+        if needed.left < needed.copies { throw Refusal(.tooFewDisks, UInt64(needed.copies)) }
+        draining.append(server)
+        draining.sort()
+    }
+
+    /// How many disks would be left without a server, and how many its sets need.
+    private func disksNeeded(without server: ServerID) -> (left: Int, copies: Int) {
         let left = disks.count { $0.server != server && !draining.contains($0.server) }
         let copies = setTable.lazy.filter { [disks] set in
             set.configuration.members.contains { disks[$0]?.server == server }
         }.map(\.configuration.members.count).max()
-        if left < copies ?? 1 { throw Refusal(.tooFewDisks, UInt64(copies ?? 1)) }
-        draining.append(server)
-        draining.sort()
+        return (left, copies ?? 1)
+    }
+    /// Whether its copies have a place elsewhere.
+    package func mayDrain(_ server: ServerID) -> Bool {
+        let needed = disksNeeded(without: server)
+        return needed.left >= needed.copies
     }
 
     private mutating func removeServer(_ server: ServerID) throws(Refusal) {
         guard servers.contains(server) else {
             throw Refusal(.unknownServer, UInt64(server.rawValue))
         }
-        let gone = disks.filter { $0.server == server }.map(\.id)
-        let holder = setTable.first { set in
-            gone.contains { set.configuration.members.contains($0) }
-        }
-        if let holder { throw Refusal(.holdsCopy, holder.key.rawValue) }
-        for disk in gone { disks.remove(disk) }
+        try remove(disks.filter { $0.server == server }.map(\.id))
         servers.remove(server)
         draining.removeAll { $0 == server }
         scrubs.removeAll { $0.server == server }
         removed.append(server)
         if removed.count > removedBound { removed.removeFirst() }
+    }
+
+    private mutating func remove(_ gone: [DiskID]) throws(Refusal) {
+        let holder = setTable.first { set in
+            gone.contains { set.configuration.members.contains($0) }
+        }
+        if let holder { throw Refusal(.holdsCopy, holder.key.rawValue) }
+        for disk in gone { disks.remove(disk) }
         endMoves { gone.contains($0.to) ? .skipped : nil }
+    }
+    /// Whether a set has a member on the disk.
+    package func holdsCopy(_ disk: DiskID) -> Bool {
+        setTable.contains { $0.configuration.members.contains(disk) }
     }
 
     /// What is ordered for the scrub of a server's disks (C18).

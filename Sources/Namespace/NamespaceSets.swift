@@ -19,11 +19,12 @@ extension Namespace {
         return .done
     }
 
-    /// Whether a report of a disk may follow what is known of it: a lower incarnation is a disk
-    /// that was rolled back, the same one on another server is a copy of a disk (S8).
+    /// Whether a report of a disk may follow what is known of it: a run that does not follow the
+    /// known one is one of a disk that was rolled back, the same one on another server is a copy of
+    /// a disk (S8).
     private func isNews(_ disk: DiskRecord) -> Bool {
         guard let known = disks[disk.id] else { return true }
-        return disk.incarnation > known.incarnation
+        return disk.incarnation.follows(known.incarnation)
             || disk.incarnation == known.incarnation && disk.server == known.server
     }
 

@@ -141,7 +141,8 @@ package enum CellCheck {
             if copy.epoch > current.epoch { add(.newer, copy.disk) }
         }
         if !set.keepsTrash {
-            for copy in set.strays { add(.orphan, copy.disk) }
+            // Of a server that is down nothing can be emptied, and nothing waits for it.
+            for copy in set.strays where isUp(copy.disk) { add(.orphan, copy.disk) }
         }
         if members.count < goal { add(.under) }
         if members.count > goal { add(.over) }

@@ -24,18 +24,25 @@ package struct HealthFacts: Sendable {
         package var disk: DiskID
         package var damaged: UInt64
         package var disputed: UInt64
+        /// Records that were ever found damaged.
+        package var everDamaged: UInt64
 
         /// All fields at once.
-        package init(disk: DiskID, damaged: UInt64, disputed: UInt64) {
+        package init(disk: DiskID, damaged: UInt64, disputed: UInt64, everDamaged: UInt64 = 0) {
             self.disk = disk
             self.damaged = damaged
             self.disputed = disputed
+            self.everDamaged = everDamaged
         }
     }
     package var goal: Int
     package var masters: [Master]
     package var view: ClusterView
     package var scrubbed: [Scrubbed]
+    /// Servers whose disk is older than it is known, or a copy.
+    package var refused: [ServerID]
+    /// Disks that are known, and that their server, which is up, does not report.
+    package var lost: [DiskID]
     package var sets: [CheckedSet]
     /// Sets whose primary does not serve.
     package var idle: [SetID]
@@ -49,13 +56,15 @@ package struct HealthFacts: Sendable {
     /// All fields at once.
     package init(
         goal: Int, masters: [Master], view: ClusterView, scrubbed: [Scrubbed],
-        sets: [CheckedSet], idle: [SetID], unknown: [SetID], held: [SetID] = [],
-        blocked: [SetID]
+        refused: [ServerID] = [], lost: [DiskID] = [], sets: [CheckedSet], idle: [SetID],
+        unknown: [SetID], held: [SetID] = [], blocked: [SetID]
     ) {
         self.goal = goal
         self.masters = masters
         self.view = view
         self.scrubbed = scrubbed
+        self.refused = refused
+        self.lost = lost
         self.sets = sets
         self.idle = idle
         self.unknown = unknown
@@ -83,7 +92,10 @@ package struct HealthFinding: Hashable, Sendable {
         case masterDown = "MASTER_DOWN"
         case masterDamaged = "MASTER_DAMAGED"
         case serverDown = "SERVER_DOWN"
+        case serverRefused = "SERVER_REFUSED"
         case diskFailed = "DISK_FAILED"
+        case diskLost = "DISK_LOST"
+        case diskWorn = "DISK_WORN"
         case diskFull = "DISK_FULL"
         case diskNearlyFull = "DISK_NEARLY_FULL"
         case tooFewPlaces = "TOO_FEW_PLACES"
@@ -142,10 +154,18 @@ package enum CellHealth {
         let failed = view.servers.filter { server in
             said.contains(server.id) || !server.isUp && living.contains(server.id.unit)
         }.map(\.id)
-        let down = view.servers.filter { !$0.isUp && !failed.contains($0.id) }.map(\.id)
-        var found: [HealthFinding] = []
-        if !down.isEmpty { found.append(HealthFinding(code: .serverDown, servers: down)) }
-        if !failed.isEmpty { found.append(HealthFinding(code: .diskFailed, servers: failed)) }
+        let down = view.servers.map(\.id).filter { id in
+            view.server(id)?.isUp == false && !failed.contains(id) && !facts.refused.contains(id)
+        }
+        let lists: [(HealthFinding.Code, [ServerID])] = [
+            (.serverDown, down), (.serverRefused, facts.refused), (.diskFailed, failed),
+        ]
+        var found = lists.filter { !$0.1.isEmpty }.map {
+            HealthFinding(code: $0.0, servers: $0.1)
+        }
+        if !facts.lost.isEmpty {
+            found.append(HealthFinding(code: .diskLost, disks: facts.lost.sorted()))
+        }
         return found
     }
 
@@ -194,9 +214,10 @@ package enum CellHealth {
 
     private static func scrub(_ facts: HealthFacts) -> [HealthFinding] {
         func finding(
-            _ code: HealthFinding.Code, _ count: (HealthFacts.Scrubbed) -> UInt64
+            _ code: HealthFinding.Code, _ count: (HealthFacts.Scrubbed) -> UInt64,
+            from least: UInt64 = 1
         ) -> [HealthFinding] {
-            let hit = facts.scrubbed.filter { count($0) > 0 }
+            let hit = facts.scrubbed.filter { count($0) >= least }
             guard !hit.isEmpty else { return [] }
             return [
                 HealthFinding(
@@ -205,5 +226,6 @@ package enum CellHealth {
             ]
         }
         return finding(.damagedRecords, \.damaged) + finding(.copiesDisputed, \.disputed)
+            + finding(.diskWorn, \.everDamaged, from: Limits.wornRecords)
     }
 }

@@ -178,7 +178,7 @@ extension DiskStore {
             if start < end, let record = verify(item.item, of: item.set, bytes[start..<end]) {
                 move(record)
             } else {
-                outputs.append(damaged(item.set, item.item, \.found))
+                outputs.append(damaged(item.set, item.item, item.damagedPlace, \.found))
             }
         }
         return outputs

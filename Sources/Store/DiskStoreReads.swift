@@ -37,6 +37,12 @@ struct ReadJob: Sendable {
     var pieces: [[StoredPiece?]] = []
     var isDamaged: [Bool] = []
     var record: Record?
+
+    /// Where in a file an item is; nil: it was read by its number.
+    func place(of item: ReadItem) -> DamagedPlace? {
+        guard case .blocks(let chunk, let blocks, _) = purpose else { return nil }
+        return DamagedPlace(chunk: chunk, block: UInt16(blocks.lowerBound + item.slot))
+    }
 }
 
 /// The reads of a store.
@@ -237,7 +243,7 @@ extension DiskStore {
                 }
             } else if isListed(item, of: job) {
                 job.mark(item)
-                outputs.append(damaged(job.set, item, \.met))
+                outputs.append(damaged(job.set, item, job.place(of: item), \.met))
             } else if !isGone(item, of: job) {
                 job.isStale = true
             }

@@ -27,6 +27,15 @@ extension DiskStore {
         }
     }
 
+    /// Where a damaged record is in its file, if that is known.
+    package func damagedPlace(_ set: SetID, _ number: RecordNumber) -> DamagedPlace? {
+        damage.first { $0.set == set && $0.number == number }?.place
+    }
+    /// Where damage is now, as far as it was met since the start: some of the places.
+    package var damagedPlaces: [DamagedPlace] {
+        damage.filter { ledger($0.set)?.rotten.contains($0.number) ?? false }.map(\.place)
+    }
+
     /// When `scrub` wants to be called although nothing happened.
     package func scrubTime(_ now: Instant) -> Instant {
         phase == .ready ? scrubber.wakeTime(now) : Instant(nanoseconds: .max)
@@ -135,15 +144,22 @@ extension DiskStore {
             let start = Int(item.item.place.offset) - part.offset
             let end = min(start + item.item.place.length, bytes.count)
             if start < end, verify(item.item, of: item.set, bytes[start..<end]) != nil { continue }
-            outputs.append(damaged(item.set, item.item, \.found))
+            outputs.append(damaged(item.set, item.item, item.damagedPlace, \.found))
         }
         return outputs
     }
 
     /// The record is not what the index says; counted once, as found or as met.
     mutating func damaged(
-        _ set: SetID, _ item: ReadItem, _ count: WritableKeyPath<ScrubProgress, UInt64>
+        _ set: SetID, _ item: ReadItem, _ place: DamagedPlace?,
+        _ count: WritableKeyPath<ScrubProgress, UInt64>
     ) -> StoreOutput {
+        if let place, damagedPlace(set, item.number) == nil {
+            damage.removeAll { [ledgers] known in
+                !ledgers.contains { $0.set == known.set && $0.rotten.contains(known.number) }
+            }
+            if damage.count < Limits.damagedPlaces { damage.append((set, item.number, place)) }
+        }
         if let index = ledgerIndex(set), !ledgers[index].rotten.contains(item.number) {
             ledgers[index].addRotten(item.number)
             scrubber.progress[keyPath: count] += 1

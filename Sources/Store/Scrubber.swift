@@ -37,6 +37,10 @@ struct ScrubItem: Sendable {
     var chunk: ChunkID?
     var block: Int
     var item: ReadItem
+
+    var damagedPlace: DamagedPlace? {
+        chunk.map { DamagedPlace(chunk: $0, block: UInt16(block)) }
+    }
 }
 
 /// See the head of this file.

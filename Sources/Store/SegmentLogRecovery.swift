@@ -107,7 +107,8 @@ extension SegmentLog {
                 cell: configuration.cell, owner: configuration.owner, disk: configuration.disk,
                 incarnation: Incarnation(rawValue: 0), sequence: 0,
                 segmentSize: configuration.segmentSize)
-        block.incarnation = Incarnation(rawValue: block.incarnation.rawValue + 1)
+        // The name of a new disk is drawn at each start.
+        block.incarnation = block.incarnation.next(salt: configuration.disk.rawValue)
         block.sequence += 1
         superblock = block
         return writeCopies(from: 0)

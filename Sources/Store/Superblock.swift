@@ -10,7 +10,7 @@ package struct Superblock: Hashable, Sendable {
     package var cell: CellID
     package var owner: DiskOwner
     package var disk: DiskID
-    /// How often it was started; a restart is a new incarnation.
+    /// The present run, or the last one; a restart is a new incarnation.
     package var incarnation: Incarnation
     /// Raised by every write of the superblock.
     var sequence: UInt64

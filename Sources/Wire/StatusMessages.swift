@@ -102,15 +102,21 @@ package struct ScrubReport: Hashable, Sendable {
     package var damaged: UInt64
     /// Bytes that it reads in a second, while it reads.
     package var bytesPerSecond: UInt64
+    /// Where some of them are, at most `Limits.damagedPlaces`.
+    package var places: [DamagedPlace]
 
     /// All fields at once.
     package init(
-        progress: ScrubProgress = ScrubProgress(), damaged: UInt64 = 0, bytesPerSecond: UInt64 = 0
+        progress: ScrubProgress = ScrubProgress(), damaged: UInt64 = 0, bytesPerSecond: UInt64 = 0,
+        places: [DamagedPlace] = []
     ) {
         self.progress = progress
         self.damaged = damaged
         self.bytesPerSecond = bytesPerSecond
+        self.places = places
     }
+    /// Records that were ever found damaged.
+    package var everDamaged: UInt64 { progress.found + progress.met }
     /// Blocks whose copies differ, and nobody can tell which is right.
     package var disputed: UInt64 { max(progress.disputes, progress.disputed) }
 
@@ -118,11 +124,15 @@ package struct ScrubReport: Hashable, Sendable {
         progress.encode(into: &writer)
         writer.write(damaged)
         writer.write(bytesPerSecond)
+        writer.writeList(places) { $1.encode(into: &$0) }
     }
     init(from reader: inout ByteReader) throws(DecodeError) {
         progress = try ScrubProgress(from: &reader)
         damaged = try reader.read()
         bytesPerSecond = try reader.read()
+        places = try reader.readList(bound: Limits.damagedPlaces) {
+            (reader) throws(DecodeError) in try DamagedPlace(from: &reader)
+        }
     }
 }
 
@@ -207,20 +217,27 @@ package struct ServerStatus: Hashable, Sendable {
     package var rack: String
     package var address: PeerAddress
     package var isUp: Bool
+    /// Its disk is older than the masters know it, or a copy of one: nothing of it is used (S8).
+    package var isRefused: Bool
     package var disks: [DiskReport]
+    /// Disks that the masters know, and that it does not report any more.
+    package var lost: [DiskID]
     package var connections: ConnectionCounts
 
     /// All fields at once.
     package init(
         id: ServerID, name: String, rack: String, address: PeerAddress, isUp: Bool,
-        disks: [DiskReport], connections: ConnectionCounts = ConnectionCounts()
+        isRefused: Bool = false, disks: [DiskReport], lost: [DiskID] = [],
+        connections: ConnectionCounts = ConnectionCounts()
     ) {
         self.id = id
         self.name = name
         self.rack = rack
         self.address = address
         self.isUp = isUp
+        self.isRefused = isRefused
         self.disks = disks
+        self.lost = lost
         self.connections = connections
     }
 }
@@ -308,7 +325,9 @@ package struct CellStatus: Hashable, Sendable {
             writer.write(server.rack)
             server.address.encode(into: &writer)
             writer.write(server.isUp)
+            writer.write(server.isRefused)
             writer.writeList(server.disks) { $1.encode(into: &$0) }
+            writer.writeList(server.lost) { $0.write($1) }
             server.connections.encode(into: &writer)
         }
         for count in [sets.total, sets.healthy, sets.waiting, sets.underReplicated] {
@@ -340,8 +359,12 @@ package struct CellStatus: Hashable, Sendable {
                 id: try reader.read(), name: try reader.readString(bound: 300),
                 rack: try reader.readString(bound: 300),
                 address: try PeerAddress(from: &reader), isUp: try reader.readBool(),
+                isRefused: try reader.readBool(),
                 disks: try reader.readList(bound: 64) { (reader) throws(DecodeError) in
                     try DiskReport(from: &reader)
+                },
+                lost: try reader.readList(bound: 4_096) { (reader) throws(DecodeError) in
+                    try reader.read()
                 }, connections: try ConnectionCounts(from: &reader))
         }
         sets = SetCounts(

@@ -12,16 +12,21 @@ struct CellPicture {
     let sets: [SetStatus]
     let operations: CellOperations
     private let homes: [DiskID: Int]
+    /// Of disks that their server has no more.
+    private let formerHomes: [DiskID: Int]
 
     init(status: CellStatus, sets: [SetStatus], operations: CellOperations) {
         self.status = status
         self.sets = sets
         self.operations = operations
         var homes: [DiskID: Int] = [:]
+        var formerHomes: [DiskID: Int] = [:]
         for (index, server) in status.servers.enumerated() {
             for disk in server.disks { homes[disk.disk] = index }
+            for disk in server.lost { formerHomes[disk] = index }
         }
         self.homes = homes
+        self.formerHomes = formerHomes
     }
 
     init(_ fileSystem: FileSystem) throws(CommandFailure) {
@@ -71,7 +76,10 @@ struct CellPicture {
 
     /// A disk in words: its server's name, and its own number where the server has several.
     func name(of disk: DiskID) -> String {
-        guard let server = server(of: disk) else { return "disk \(disk)" }
+        guard let server = server(of: disk) else {
+            let former = formerHomes[disk].map { " (lost, of \(status.servers[$0].name))" }
+            return "disk \(disk)" + (former ?? "")
+        }
         return server.disks.count > 1 ? "\(server.name) (disk \(disk))" : server.name
     }
 

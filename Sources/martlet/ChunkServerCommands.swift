@@ -23,6 +23,7 @@ struct ChunkServerList: ParsableCommand {
 
     private static func state(_ server: ServerStatus, _ picture: CellPicture) -> String {
         let isDraining = picture.isDraining(server)
+        if server.isRefused { return "refused" }
         if !server.isUp { return isDraining ? "down, draining" : "down" }
         if server.disks.contains(where: \.hasFailed) { return "disk failed" }
         guard isDraining else { return "up" }
@@ -41,8 +42,19 @@ struct ChunkServerList: ParsableCommand {
                 Amounts.human(used), Amounts.human(capacity),
                 Amounts.decimal(percent, places: 1) + " %",
             ])
+            for disk in server.lost {
+                rows.append([
+                    server.name, "disk \(disk)", "-", "lost", "\(copies(disk, picture))", "-", "-",
+                    "-",
+                ])
+            }
         }
         return table(rows)
+    }
+
+    /// Sets that still have a member on a disk that is lost.
+    private static func copies(_ disk: DiskID, _ picture: CellPicture) -> Int {
+        picture.sets.count { $0.configuration.members.contains(disk) }
     }
 
     private static func json(_ picture: CellPicture) -> JSON {
@@ -54,6 +66,16 @@ struct ChunkServerList: ParsableCommand {
                 ("sets", .unsigned(UInt64(picture.sets(on: server).count))),
                 ("used", .unsigned(server.disks.reduce(0) { $0 + $1.used })),
                 ("capacity", .unsigned(server.disks.reduce(0) { $0 + $1.capacity })),
+                (
+                    "lost_disks",
+                    .array(
+                        server.lost.map { disk in
+                            .object([
+                                ("id", .string("\(disk)")),
+                                ("sets", .integer(Int64(copies(disk, picture)))),
+                            ])
+                        })
+                ),
             ])
         }
         return .object([("schema", .integer(1)), ("chunkservers", .array(servers))])

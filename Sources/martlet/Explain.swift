@@ -209,6 +209,10 @@ struct ServerExplanation {
     }
 
     private var state: String {
+        if server.isRefused {
+            return "refused: its disk is older than the masters remember, or a copy; start it with "
+                + "the disk that it had last, or an empty one"
+        }
         if server.isUp { return "up" }
         let unit = picture.servers.filter { $0.id.unit == server.id.unit && $0.isUp }
         if server.disks.contains(where: \.hasFailed) || !unit.isEmpty {
@@ -228,6 +232,12 @@ struct ServerExplanation {
             lines.append(
                 "  disk \(disk.disk): \(Amounts.human(disk.used)) of "
                     + "\(Amounts.human(disk.capacity)) used, \(data)")
+        }
+        for disk in server.lost {
+            let sets = picture.sets.count { $0.configuration.members.contains(disk) }
+            lines.append(
+                "  disk \(disk): not there any more; \(sets) sets still have it as a member, with "
+                    + "none it is forgotten")
         }
         if let drain { lines.append("  " + drain) }
         if !waiting.isEmpty {
@@ -252,6 +262,7 @@ struct ServerExplanation {
             ("id", .string("\(server.id)")), ("name", .string(server.name)),
             ("rack", .string(server.rack)), ("address", .string(server.address.network)),
             ("up", .bool(server.isUp)), ("state", .string(state)), ("disks", .array(disks)),
+            ("lost_disks", .array(server.lost.map { .string("\($0)") })),
             ("sets", .array(sets.map { .unsigned($0.id.rawValue) })),
             ("primaries", .integer(Int64(primaries))),
             ("drain", drain.map { .string($0) } ?? .null), ("under_way", .array(tasks)),

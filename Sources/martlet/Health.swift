@@ -32,8 +32,9 @@ struct Health: ParsableCommand {
         do throws(CommandFailure) {
             let fileSystem = try cell.connect("health")
             let picture = try CellPicture(fileSystem)
+            let files = try DamagedFile.all(picture, fileSystem)
             fileSystem.close()
-            Glibc.exit(show(picture).rawValue)
+            Glibc.exit(show(picture, files).rawValue)
         } catch {
             switch error.status {
             case .unreachable, .timedOut: showNoQuorum(error.message)
@@ -51,6 +52,7 @@ struct Health: ParsableCommand {
         var cause: String
         var next: String
         var subjects: [String]
+        var files: [DamagedFile] = []
 
         var text: String {
             "\(code.severity.rawValue) \(code.rawValue): \(cause)\n  next: \(next)"
@@ -60,16 +62,18 @@ struct Health: ParsableCommand {
                 ("id", .string(code.rawValue)), ("severity", .string(code.severity.rawValue)),
                 ("cause", .string(cause)), ("next", .string(next)),
                 ("subjects", .array(subjects.map { .string($0) })),
+                ("files", .array(files.map(\.json))),
             ])
         }
     }
 
-    private func show(_ picture: CellPicture) -> Exit {
-        let words = HealthWords(picture: picture)
+    private func show(_ picture: CellPicture, _ files: [DamagedFile]) -> Exit {
+        let words = HealthWords(picture: picture, files: files)
         let lines = CellHealth.findings(picture.facts).map { finding in
             Line(
                 code: finding.code, cause: words.cause(finding), next: words.next(finding),
-                subjects: words.subjects(finding))
+                subjects: words.subjects(finding),
+                files: finding.code == .damagedRecords ? files : [])
         }
         let exit = Self.exit(lines)
         let redundancy = Redundancy(picture.status, picture.operations)
@@ -121,8 +125,11 @@ extension CellPicture {
             view: view,
             scrubbed: status.servers.flatMap(\.disks).map {
                 HealthFacts.Scrubbed(
-                    disk: $0.disk, damaged: $0.scrub.damaged, disputed: $0.scrub.disputed)
+                    disk: $0.disk, damaged: $0.scrub.damaged, disputed: $0.scrub.disputed,
+                    everDamaged: $0.scrub.everDamaged)
             },
+            refused: status.servers.filter(\.isRefused).map(\.id),
+            lost: status.servers.flatMap(\.lost),
             sets: checkedSets,
             idle: sets.filter { !$0.isServing && $0.held.isEmpty }.map(\.id),
             unknown: operations.unknownSets,
@@ -147,6 +154,7 @@ extension CellPicture {
 /// Findings in words.
 private struct HealthWords {
     let picture: CellPicture
+    let files: [DamagedFile]
 
     func subjects(_ finding: HealthFinding) -> [String] {
         finding.masters.map { "master \($0)" } + finding.servers.map(name)
@@ -163,6 +171,10 @@ private struct HealthWords {
     private func reason(of set: SetID?) -> String {
         guard let state = picture.sets.first(where: { $0.id == set }) else { return "" }
         return state.task.map { picture.inNames($0.waits) } ?? picture.service(of: state)
+    }
+    /// How many sets have a member on one of the disks.
+    private func waiting(_ finding: HealthFinding) -> Int {
+        picture.sets.count { $0.configuration.members.contains(where: finding.disks.contains) }
     }
     private func service(of set: SetID?) -> String {
         picture.sets.first { $0.id == set }.map { picture.service(of: $0) } ?? ""
@@ -196,7 +208,16 @@ private struct HealthWords {
             return "the log of \(who) is damaged, or on another disk than before: it takes part, "
                 + "never votes"
         case .serverDown: return "\(who) down: no report for \(Limits.serverSilence.seconds) s"
+        case .serverRefused:
+            return "\(who): its disk is older than the masters remember, or a copy; nothing of it "
+                + "is used"
         case .diskFailed: return "the disk of \(who) has failed; it is not used any more"
+        case .diskLost:
+            return "\(who): not there any more, its server has another one; \(waiting(finding)) "
+                + "sets still count on it"
+        case .diskWorn:
+            return "\(finding.count) records on \(who) were found damaged so far, "
+                + "\(Limits.wornRecords) are too many: it is drained as soon as others have room"
         case .diskFull:
             return "\(who) more than \(100 - Limits.reservePercent) % full: no new data goes there"
         case .diskNearlyFull: return "\(who) \(Limits.nearlyFullPercent) % full or more"
@@ -209,7 +230,11 @@ private struct HealthWords {
         case .copiesMisplaced:
             return "copies of \(who) share a server, host or rack although another is free"
         case .copyingBlocked: return "\(who) waits for \(reason(of: finding.sets.first))"
-        case .damagedRecords: return "\(finding.count) records on \(who) are damaged"
+        case .damagedRecords:
+            let places = files.prefix(4).map(\.text).joined(separator: "; ")
+            return "\(finding.count) records on \(who) are damaged"
+                + (places.isEmpty ? "" : ", and no other copy has them: " + places)
+                + (files.count > 4 ? "; and more" : "")
         case .copiesDisputed:
             return "\(finding.count) blocks on \(who) differ between copies, and nothing decides"
         }
@@ -235,6 +260,14 @@ private struct HealthWords {
         case .serverDown:
             return "start it again: martlet up DIR, or martlet chunkserver serve on its host; if "
                 + "it never comes back: martlet chunkserver remove \(server)"
+        case .serverRefused:
+            return "start it with the disk that it had last, or with an empty one: copies are made "
+                + "from others"
+        case .diskLost:
+            return "nothing, or put the old disk back: it is forgotten when its copies are "
+                + "elsewhere"
+        case .diskWorn:
+            return "replace \(disk): martlet chunkserver list shows how far the drain is"
         case .diskFailed:
             return "replace the disk with an empty one and start the server again; martlet "
                 + "explain \(server)"

@@ -171,6 +171,11 @@ import Wire
         let read13 = cell.read(cell.primary)
         #expect(read13?.content(size: 5_000) == data)
         #expect(cell.servers[cell.primary].set?.hasRot == false)
+        #expect(
+            cell.alarms.count {
+                $0.contains("inode \(cell.extent(data).chunk.inode), the 65536 bytes from 0")
+                    && !$0.contains("only copy")
+            } == 1)
     }
 
     @Test("A disk whose write fails is reported, and its process ends (S4)")

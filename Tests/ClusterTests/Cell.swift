@@ -96,7 +96,9 @@ final class Cell {
         let fields =
             readText("/proc/\(pid)/stat").split(separator: ")").last?
             .split(separator: " ") ?? []
-        return fields.count > 19 && fields[0] != "Z" ? String(fields[19]) : ""
+        guard fields.count > 19 else { return "" }
+        // Of one that was killed other threads may be there a moment longer, with its sockets.
+        return fields[0] != "Z" || Int(fields[17]) ?? 0 > 1 ? String(fields[19]) : ""
     }
 
     // MARK: Commands
@@ -169,25 +171,50 @@ final class Cell {
 
     /// Restarts members on disks that can be made to fail (tools/lossyfs).
     func makeLossy(_ members: [String]) throws {
+        try moveDisks(of: members, startLossy)
+    }
+    private func startLossy(_ below: String, _ disk: String) throws {
         let program = Self.program.dropLast("martlet".count) + "lossyfs"
-        try moveDisks(of: members) { below, disk in
-            started.append(try Running([String(program), below, disk]))
-            try eventually("\(disk) is mounted") {
-                readText("/proc/self/mountinfo").contains(" \(disk) ")
-            }
+        started.append(try Running([String(program), below, disk]))
+        try eventually("\(disk) is mounted") {
+            readText("/proc/self/mountinfo").contains(" \(disk) ")
         }
     }
 
     /// Restarts members on file systems of so many MiB each.
     func makeSmall(_ members: [String], mebibytes: Int) throws {
         try moveDisks(of: members) { below, disk in
-            try run(["mount", "-t", "tmpfs", "-o", "size=\(mebibytes)m", "tmpfs", disk])
+            try makeSmall(mebibytes: mebibytes, at: disk)
             try run(["cp", "-a", below + "/.", disk])
         }
     }
+    /// Restarts a member on a disk of 4 GiB of which a part exists, in its folder `device`: a file
+    /// with holes is a device with a file system. `isCached`: tools/lossyfs is on top, which writes
+    /// through the page cache.
+    func makeOverbooked(_ member: String, isCached: Bool) throws {
+        let device = "\(path)/\(member)/device"
+        try makeSmall(mebibytes: 384, at: device)
+        try run(["truncate", "-s", "4G", device + "/image"])
+        try run(["mkfs.ext4", "-q", "-O", "^has_journal", "-E", "nodiscard", device + "/image"])
+        try moveDisks(of: [member]) { below, disk in
+            let store = isCached ? "\(path)/\(member)/store" : disk
+            mkdir(store, 0o700)
+            try run(["mount", "-o", "loop", device + "/image", store])
+            try run(["cp", "-a", below + "/.", store])
+            if isCached { try startLossy(store, disk) }
+        }
+    }
+    private func makeSmall(mebibytes: Int, at path: String) throws {
+        mkdir(path, 0o700)
+        try run(["mount", "-t", "tmpfs", "-o", "size=\(mebibytes)m", "tmpfs", path])
+    }
     /// Takes all that is left on the file system of a member's disk, or gives it back.
     func fillDisk(of member: String, _ isFull: Bool = true) throws {
-        let path = "\(path)/\(member)/disk/ballast"
+        try fill(member + "/disk", isFull)
+    }
+    /// The same of any folder of the cell.
+    func fill(_ folder: String, _ isFull: Bool = true) throws {
+        let path = "\(path)/\(folder)/ballast"
         guard isFull else {
             unlink(path)
             return

@@ -103,7 +103,19 @@ struct FakeServer {
     var fences = FenceList()
     var used: UInt64 = 1 << 30
 
-    var disk: DiskID { DiskID(rawValue: id.rawValue * 10) }
+    /// How many disks it had before this one.
+    var replaced: UInt64 = 0
+    var scrub = ScrubReport()
+
+    var disk: DiskID { DiskID(rawValue: id.rawValue * 10 + replaced) }
+    /// It starts with an empty disk in the place of its own.
+    mutating func replaceDisk() {
+        replaced += 1
+        incarnation = 1
+        reports = 0
+        sets = [:]
+        views = [:]
+    }
     var report: ServerReport {
         ServerReport(
             server: id, name: "chunkserver-\(id)", rack: "",
@@ -113,7 +125,7 @@ struct FakeServer {
                 DiskReport(
                     disk: disk, incarnation: Incarnation(rawValue: incarnation),
                     capacity: 100 << 30, used: used, stored: 0, logical: 0, recentBytes: 0,
-                    hasFailed: false, space: space)
+                    hasFailed: false, scrub: scrub, space: space)
             ], sets: sets.keys.sorted().map { sets[$0]! }, dropped: dropped, cut: [],
             connections: connections, fences: fences.version)
     }

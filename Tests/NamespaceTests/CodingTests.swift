@@ -56,11 +56,13 @@ private let samples: [Command.Action] = {
         .adoptSet(
             configuration, base: Epoch(rawValue: 5),
             incarnations: [disk.incarnation, disk.incarnation]),
+        .operate(.drain(server.id, isDraining: true)),
     ]
 }()
 
 private let operations: [Operation] = [
     .drain(ServerID(rawValue: 3), isDraining: true), .removeServer(ServerID(rawValue: 4)),
+    .removeDisk(DiskID(rawValue: 5)),
     .setRebalance(id: 7, .paused),
     .startRebalance(
         Rebalance(

@@ -64,6 +64,21 @@ extension Cell {
         cell.expectEqualTwins()
     }
 
+    @Test("A disk that holds a copy is not forgotten; one that was may come back as a new one")
+    func removeDisk() {
+        var cell = Cell()
+        cell.grow()
+        cell.refuses(.holdsCopy, cell.sets[0].rawValue, .removeDisk(disk(2)))
+        for set in cell.sets { cell.give(set, [1, 3, 4]) }
+        #expect(cell.namespace.holdsCopy(disk(1)) && !cell.namespace.holdsCopy(disk(2)))
+        cell.expect(.done, .operate(.removeDisk(disk(2))))
+        #expect(cell.namespace.disk(disk(2)) == nil && cell.namespace.server(server(2)) != nil)
+        cell.expect(.done, .operate(.removeDisk(disk(2))))
+        cell.expect(.done, cell.registration(2, incarnation: 1))
+        #expect(cell.namespace.disk(disk(2)) != nil)
+        cell.expectEqualTwins()
+    }
+
     @Test("A server that holds a copy is not removed; one that was removed does not come back")
     func remove() {
         var cell = Cell()

@@ -127,6 +127,12 @@ func registration() {
     cell.expect(.done, cell.registration(1, incarnation: 5))
     cell.expect(.conflict, cell.registration(1, incarnation: 4))
     #expect(cell.namespace.disk(disk(1))?.incarnation == Incarnation(rawValue: 5))
+    // An image of the disk that was started as often, or less often, is no later run of it.
+    let start: UInt64 = 1 << 16
+    for (value, outcome) in [
+        (3 * start + 7, .done), (3 * start + 8, .conflict), (3 * start + 6, .conflict),
+        (2 * start + 9, .conflict), (3 * start + 7, .done), (4 * start, .done),
+    ] as [(UInt64, Outcome)] { cell.expect(outcome, cell.registration(3, incarnation: value)) }
     guard case .registerServer(let server, var disks) = cell.registration(2, incarnation: 1)
     else { return }
     disks[0].id = disk(1)

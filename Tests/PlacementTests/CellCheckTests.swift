@@ -57,6 +57,7 @@ import Testing
         #expect(check(set([1, 2, 3], copies: [(1, 5), (3, 5)])) == ["absent 2"])
         #expect(check(set([1, 2, 3], copies: [(1, 5), (2, 6), (3, 5)])) == ["newer 2"])
         #expect(check(set([1, 2, 3], copies: whole + [(4, 3)])) == ["orphan 4"])
+        #expect(check(set([1, 2, 3], copies: whole + [(4, 3)]), down: [4]) == [])
         #expect(check(set([1, 2, 3], copies: whole + [(4, 5)], learner: 4)) == [])
         var kept = set([1, 2, 3], copies: whole + [(4, 3)])
         kept.keepsTrash = true

@@ -115,4 +115,23 @@ import Testing
         #expect(found[0].disks == [disk(1), disk(3)] && found[0].count == 3)
         #expect(found[1].disks == [disk(1)] && found[1].count == 4)
     }
+
+    @Test("Disks: refused, lost, worn")
+    func disks() {
+        var facts = facts(down: [2])
+        facts.refused = [server(2)]
+        facts.lost = [disk(7)]
+        facts.scrubbed = (1...3 as ClosedRange<UInt64>).map {
+            HealthFacts.Scrubbed(
+                disk: disk($0), damaged: 0, disputed: 0,
+                everDamaged: $0 == 3 ? Limits.wornRecords : Limits.wornRecords - 1)
+        }
+        // A server that is refused is not said to be down as well.
+        let found = CellHealth.findings(facts).filter {
+            [.serverDown, .serverRefused, .diskLost, .diskWorn].contains($0.code)
+        }
+        #expect(found.map(\.code) == [.serverRefused, .diskLost, .diskWorn])
+        #expect(found[0].servers == [server(2)] && found[1].disks == [disk(7)])
+        #expect(found[2].disks == [disk(3)] && found[2].count == Limits.wornRecords)
+    }
 }

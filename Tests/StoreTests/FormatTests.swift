@@ -33,7 +33,7 @@ struct FormatTests {
             hexadecimal(
                 """
                 4d4c5342 0100 0200 efcdab8967452301 1032547698badcfe 0700000000000000
-                5cd1000000000000 0100000000000000 0100000000000000 0000010000000000
+                5cd1000000000000 5cd1010000000000 0100000000000000 0000010000000000
                 """) + zeros(4_092 - 64))
         #expect(superblock == page + page + page + page)
 
@@ -42,7 +42,7 @@ struct FormatTests {
             hexadecimal(
                 """
                 4d4c5347 0100 0000 \(Self.folded) 5cd1000000000000 00000000 00000000
-                0100000100000000 0000010000000000
+                0100005cd1010000 0000010000000000
                 0100000000000000 0000000000000000 00000000 0000000000000000
                 """) + zeros(4_092 - 76))
         #expect(Array(segment[0..<4_096]) == header)
@@ -82,7 +82,7 @@ struct FormatTests {
     ) -> [UInt8] {
         let fixed =
             hexadecimal("4d4c5252 01 \(kind) 0000") + little(header) + little(payload)
-            + hexadecimal("\(number)00000000000000 0100000100000000 \(offset) 00000000")
+            + hexadecimal("\(number)00000000000000 0100005cd1010000 \(offset) 00000000")
             + hexadecimal("\(Self.folded) 5cd1000000000000")
             + little(Checksum(of: checksum).value)
         return fixed + little(Checksum(of: fixed + body).value) + body
@@ -266,7 +266,7 @@ struct FormatTests {
         let count = try fields.read(UInt32.self)
         let headers = Array(first[(offset + 64)..<(offset + 64 + length)])
         let head =
-            hexadecimal("4d4c5346 0100 0000 \(Self.folded) 5cd1000000000000 0100000100000000")
+            hexadecimal("4d4c5346 0100 0000 \(Self.folded) 5cd1000000000000 0100005cd1010000")
             + little(UInt32(offset)) + little(UInt32(length)) + little(count)
             + little(Checksum(of: headers).value) + zeros(12)
         #expect(Array(first[offset..<(offset + 64)]) == summed(head))
@@ -301,8 +301,8 @@ struct FormatTests {
         #expect(run.isStopped)
         let items = hexadecimal(
             """
-            01 0100000100000000 00200000 0100000000000000
-            02 00000000 0100000100000000
+            01 0100005cd1010000 00200000 0100000000000000
+            02 00000000 0100005cd1010000
             03 0300000000000000 0000000000000000 0000000000000000 00
             04 0300000000000000 0100000000000000 5cd1000000000000
             01000000 5cd1000000000000 01 0000000000000000 00

@@ -91,6 +91,7 @@ private struct Scrubbed {
     func rot() {
         let whole = Scrubbed()
         var found = 0
+        var named = 0
         for file in whole.run.disk.inventory.files {
             guard case .segment = file.file else { continue }
             for offset in stride(from: 0, to: file.size, by: 97) {
@@ -100,6 +101,13 @@ private struct Scrubbed {
                 let numbers = Set(again.run.damaged)
                 #expect(again.run.store.scrubProgress.found == UInt64(numbers.count))
                 #expect(again.damagedByReads().isSubset(of: numbers))
+                let writes = numbers.map { again.model.records[Int($0.rawValue) - 1] }.compactMap {
+                    if case .write(let extent) = $0.body { extent } else { nil }
+                }
+                let places = Set(
+                    writes.map { DamagedPlace(chunk: $0.chunk, block: $0.block) })
+                #expect(Set(again.run.store.damagedPlaces).isSubset(of: places))
+                named += again.run.store.damagedPlaces.count
                 for number in numbers {
                     let record = again.model.records[Int(number.rawValue) - 1]
                     #expect(throws: Never.self) {
@@ -110,10 +118,11 @@ private struct Scrubbed {
                 #expect(!again.run.store.hasRot(again.model.set))
                 #expect(again.run.store.scrubProgress.repaired == UInt64(numbers.count))
                 #expect(again.damagedByReads().isEmpty)
+                #expect(again.run.store.damagedPlaces.isEmpty)
                 found += numbers.count
             }
         }
-        #expect(found > 200)
+        #expect(found > 200 && named > 100)
     }
 
     @Test("A write that was lost, and one that went elsewhere, are found")

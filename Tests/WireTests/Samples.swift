@@ -133,7 +133,9 @@ struct Samples {
         progress.disputed = number()
         progress.isComparing = flag()
         progress.compared = name()
-        return ScrubReport(progress: progress, damaged: number(), bytesPerSecond: number())
+        return ScrubReport(
+            progress: progress, damaged: number(), bytesPerSecond: number(),
+            places: list { DamagedPlace(chunk: $0.chunk(), block: $0.number()) })
     }
     mutating func connections() -> ConnectionCounts {
         ConnectionCounts(badFrames: number(), refused: number())
@@ -228,7 +230,8 @@ extension Samples {
             servers: list {
                 ServerStatus(
                     id: $0.name(), name: $0.text(), rack: $0.text(), address: $0.address(),
-                    isUp: $0.flag(), disks: $0.list { $0.disk() },
+                    isUp: $0.flag(), isRefused: $0.flag(), disks: $0.list { $0.disk() },
+                    lost: $0.list { $0.name() },
                     connections: $0.connections())
             },
             sets: SetCounts(

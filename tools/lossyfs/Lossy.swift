@@ -38,6 +38,8 @@ final class Lossy: Sendable {
         var failures: [Call: (left: Int, code: Int32)] = [:]
         /// Microseconds that each takes.
         var delays: [Call: Int] = [:]
+        /// A sync is one of the file below too.
+        var isDeep = false
         /// Bytes a second; 0: no bound.
         var rate = 0
         /// When the disk has written what it was given, in microseconds.
@@ -62,6 +64,7 @@ final class Lossy: Sendable {
         case ("fail", let call?, 2):
             state.withLock { $0.failures[call] = (numbers[0], Int32(numbers[1])) }
         case ("delay", let call?, 1): state.withLock { $0.delays[call] = numbers[0] * 1_000 }
+        case ("deep", nil, 1): state.withLock { $0.isDeep = numbers[0] != 0 }
         case ("rate", nil, 1): state.withLock { $0.rate = numbers[0] }
         case ("rot", nil, 2):
             state.withLock { state in
@@ -172,6 +175,7 @@ final class Lossy: Sendable {
                 }
             } catch { return .failure(error) }
             state.unsynced[inode] = nil
+            if state.isDeep, fdatasync(file) != 0 { return .failure(Failure(code: errno)) }
             return .success(())
         }
         try result.get()

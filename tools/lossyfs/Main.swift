@@ -6,6 +6,7 @@
 //                            sync that is said to be done, and what it should have stored is lost
 //   delay CALL MILLISECONDS  each takes so long
 //   rate BYTES               writes are no faster than so many bytes a second; 0: as they can
+//   deep FLAG                a sync is one of the file below too, and fails as that does; 0: not
 //   rot SHARE SEED           SHARE of 10,000 pages are read with a flipped bit until written again
 //
 // Invariant: a request is answered once, in `answer` or by the reply of what succeeded.
