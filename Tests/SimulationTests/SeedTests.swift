@@ -63,6 +63,7 @@ private func expectNoFailure(
                 "master-removed", "leader-removed-itself", "master-transfer-ordered",
                 "wiped-master-replaced", "learner-with-snapshot-promoted",
                 "wiped-master-voted-again", "damage-left-behind",
+                "entry-mended", "entries-mended-on-a-majority",
             ])
     }
 
