@@ -15,7 +15,7 @@ struct Scenario {
     /// The scenarios that were seen to hold. A33 runs when it is named: it keeps every byte, but
     /// the masters go on listing the copies of a disk whose server came back with another one.
     private static let all =
-        rotating + ["A20", "A25", "A29", "A31", "A34", "A36", "GROW", "LOAD"]
+        rotating + ["A20", "A25", "A29", "A30", "A31", "A34", "A36", "A39", "GROW", "LOAD"]
     /// Those that were seen to hold again and again beside other work, and take a minute at most.
     private static let rotating = [
         "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "A12", "A13", "A14",
