@@ -417,7 +417,7 @@ package struct MasterCore: NodeCore, Sendable {
             lastSession: namespace.sessionViews.last?.id ?? .none,
             servers: namespace.serverRecords, sets: namespace.setRecords)
         for index in lead?.sets.states.indices ?? 0..<0 { _ = hold(at: index) }
-        let held = namespace.heldSets.count
+        let held = namespace.heldCount
         if held > 0 {
             report(
                 "this state was loaded from a dump: \(held) sets wait until all chunk servers "
