@@ -23,6 +23,8 @@ struct RottenEntries {
     private let world: World
     private let cell: CellID
     private var random: SeededRandom
+    /// How many masters lack something at their next start.
+    private(set) var mending = 0
     /// Of the masters whose disks were damaged.
     private var names: [(node: SimNode, name: DiskID)] = []
 
@@ -41,14 +43,20 @@ struct RottenEntries {
                 sound.hasWhole(slot, hash) && others.contains { $0.hasWhole(slot, hash) }
             }
             for _ in 0..<4 where !entries.isEmpty {
-                let (place, slot, _) = entries[random.below(entries.count)]
+                let (record, slot, _) = entries[random.below(entries.count)]
+                let place = record.place
                 var disk = node.disk
                 let payload = Int(place.offset) + place.length - Int(place.payloadLength)
                 disk.flip(
                     .segment(place.segment), payload + random.below(Int(place.payloadLength)), 3)
-                // What is written again behind it, or was not known to be durable, is no loss.
-                guard start(node, disk)?.missing == 1 else { continue }
+                // One that was not known to be durable might be cut off, unseen.
+                let isKnown = LogContent(of: disk, configuration(of: node)).damaged.contains {
+                    $0.hasAllHeaders && $0.numbers == record.number...record.number
+                }
+                guard isKnown else { continue }
                 node.disk = disk
+                // What is written again behind it is no loss.
+                if start(node, disk)?.isMending == true { mending += 1 }
                 names.append((node, sound.disk))
                 world.say("\(node.name) has lost what slot \(slot) says")
                 break
@@ -67,28 +75,29 @@ struct RottenEntries {
         }
     }
 
-    /// How many masters were damaged; checks that all have their votes.
-    func check() -> Int {
+    /// All of them have their votes.
+    func check() {
         for (node, name) in names where (node.core as? MasterCore)?.paxos?.disk != name {
             world.fail("mending", "\(node.name) has another name")
         }
-        return names.count
     }
 
     private func start(_ node: SimNode, _ disk: SimDisk) -> PaxosNode? {
         (node.makeCore() as? MasterCore).flatMap { MasterCore.start($0, from: disk)?.paxos }
     }
 
-    /// Where each entry is on its disk.
-    private func entries(of node: SimNode) -> [(LogPlace, Slot, EntryHash)] {
-        guard case .master(let id) = node.peer else { return [] }
-        let configuration = LogConfiguration(
-            cell: cell, owner: .master(id), disk: DiskID(rawValue: 1))
-        var entries: [(LogPlace, Slot, EntryHash)] = []
-        for record in LogContent(of: node.disk, configuration).records {
+    private func configuration(of node: SimNode) -> LogConfiguration {
+        guard case .master(let id) = node.peer else { preconditionFailure("no master") }
+        return LogConfiguration(cell: cell, owner: .master(id), disk: DiskID(rawValue: 1))
+    }
+
+    /// The records of entries on its disk.
+    private func entries(of node: SimNode) -> [(LogRecord, Slot, EntryHash)] {
+        var entries: [(LogRecord, Slot, EntryHash)] = []
+        for record in LogContent(of: node.disk, configuration(of: node)).records {
             let found = try? PaxosRecord(header: record.header[...], payload: record.payload)
             if case .entry(let entry)? = found {
-                entries.append((record.place, entry.slot, entry.hash))
+                entries.append((record, entry.slot, entry.hash))
             }
         }
         return entries
