@@ -127,7 +127,7 @@ package enum Limits {
     package static let prewritePause = Interval.milliseconds(20)
     /// Damaged records of a disk that one report names.
     package static let damagedPlaces = 16
-    /// A disk on which so many records were ever found damaged is drained (decision 0015).
+    /// A disk on which so many records were ever found damaged is drained (decision 0016).
     package static let wornRecords: UInt64 = 100
     /// The cleaner works while less than this part of a disk can be appended to, in percent.
     package static let cleaningPercent = 3

@@ -12,7 +12,7 @@
 //  2. Whether this member may answer is looked at again when the bytes are there.
 //  3. Bytes whose checksum is wrong never leave (D9); their record is fetched from a peer (C17).
 
-import Base
+package import Base
 import Node
 import Replication
 import Store
@@ -107,6 +107,13 @@ extension ChunkServerCore {
             ReadUnderWay(
                 asker: asker, request: request, set: index, epoch: nil, through: committed,
                 since: now))
+    }
+
+    /// Sets that it serves as their primary, in which epoch, and whether it may answer reads (C11).
+    package func served(now: Instant) -> [(set: SetID, epoch: Epoch, hasLease: Bool)] {
+        sets.filter { $0.replica.isServing }.map {
+            ($0.replica.set, $0.replica.promised, $0.replica.hasLease(now: now))
+        }
     }
 
     /// Reads that wait for the lease of their set's primary: on, or away if it took too long.

@@ -27,9 +27,10 @@ import Base
 /// The state of one acceptor.
 struct Acceptor: Hashable {
     /// What becomes true when a ticket is durable.
-    private enum Waiting: Hashable {
+    enum Waiting: Hashable {
         case promised(Ballot, to: MasterID?)
         case appended(Ballot, end: Slot)
+        case mended
     }
     private struct Pending: Hashable {
         var ticket: PaxosTicket
@@ -48,12 +49,16 @@ struct Acceptor: Hashable {
     let disk: DiskID
     /// False when its disk has lost records: it neither promises nor accepts.
     private(set) var isTrusted: Bool
+    /// All that it lost is what these entries say: it asks others for that, and is trusted again
+    /// when it has all. Empty also while the last of it is on its way to the disk.
+    var missing: [Slot] = []
+    private(set) var isMending = false
     private(set) var promised = Ballot.none
     /// The highest ballot whose promise is durable.
     private(set) var promiseDurable = Ballot.none
     /// The ballot of the last sync.
     private(set) var accepted = Ballot.none
-    private(set) var log: PaxosLog
+    var log: PaxosLog
     /// How much of the log is durable in `accepted`.
     private(set) var durable = Slot.none
     /// Every slot up to here is chosen; at most the end of the log.
@@ -101,6 +106,9 @@ struct Acceptor: Hashable {
             hint = base.slot
         }
         staging = nil
+        missing = log.bare
+        isMending = !missing.isEmpty
+        if isMending { isTrusted = false }
         promiseDurable = promised
         durable = log.end
         chosen = min(hint, log.end)
@@ -120,9 +128,15 @@ struct Acceptor: Hashable {
             promised = ballot
             staging = nil
         case .entry(let entry):
-            guard entry.isSound else { return false }
+            guard entry.isSound || entry.body.isEmpty else { return false }
             if staging != nil { return stage(entry) }
-            if entry.slot <= log.end { return log.has(entry.slot, entry.hash) }
+            if entry.slot <= log.end {
+                guard log.has(entry.slot, entry.hash) else { return false }
+                if entry.slot > log.start, log[entry.slot].body.isEmpty {
+                    _ = log.fill(entry.slot, entry.body)
+                }
+                return true
+            }
             guard entry.slot == log.end.next, entry.previous == log.hash(at: log.end) else {
                 return false
             }
@@ -227,10 +241,7 @@ struct Acceptor: Hashable {
     // MARK: Promises
 
     mutating func prepare(_ ballot: Ballot, from: MasterID, _ effects: inout [PaxosEffect]) {
-        guard isTrusted else {
-            effects.append(.send(from, .promise(ballot, state)))
-            return
-        }
+        guard isTrusted else { return }
         guard ballot >= promised else {
             effects.append(.send(from, .refuse(promised)))
             return
@@ -428,18 +439,18 @@ struct Acceptor: Hashable {
 
     /// The next chosen entry that the host has not heard of (each exactly once, in order).
     mutating func deliver() -> PaxosEntry? {
-        guard delivered < chosen else { return nil }
+        guard delivered < chosen, !isMending else { return nil }
         delivered = delivered.next
         return log[delivered]
     }
 
     // MARK: Disk
 
-    private mutating func persist(_ record: PaxosRecord, _ effects: inout [PaxosEffect]) {
+    mutating func persist(_ record: PaxosRecord, _ effects: inout [PaxosEffect]) {
         lastTicket = PaxosTicket(rawValue: lastTicket.rawValue + 1)
         effects.append(.persist(record, lastTicket))
     }
-    private mutating func wait(_ waiting: Waiting) {
+    mutating func wait(_ waiting: Waiting) {
         pending.append(Pending(ticket: lastTicket, waiting: waiting))
     }
 
@@ -458,6 +469,7 @@ struct Acceptor: Hashable {
                 guard ballot == accepted else { continue }
                 durable = end
                 moved = true
+            case .mended: (isMending, isTrusted) = (false, true)
             }
         }
         pending.removeFirst(count)

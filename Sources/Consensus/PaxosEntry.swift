@@ -95,7 +95,7 @@ package struct PaxosEntry: Hashable, Sendable {
     /// Hash of the entry before it.
     package let previous: EntryHash
     package let hash: EntryHash
-    /// A coded `EntryBody`.
+    /// A coded `EntryBody`; empty where the disk lost it (docs/decisions/0015).
     package let body: ArraySlice<UInt8>
 
     init(slot: Slot, ballot: Ballot, previous: EntryHash, content: EntryBody) {

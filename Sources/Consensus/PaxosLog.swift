@@ -32,6 +32,9 @@ struct PaxosLog: Hashable {
     /// The hash at a slot from `start` to `end`.
     func hash(at slot: Slot) -> EntryHash { slot == start ? startHash : self[slot].hash }
 
+    /// The entries without a body.
+    var bare: [Slot] { chunks.flatMap { $0.filter(\.body.isEmpty).map(\.slot) } }
+
     /// Whether the log up to the slot is the one with this hash.
     func has(_ slot: Slot, _ hash: EntryHash) -> Bool {
         slot >= start && slot <= end && self.hash(at: slot) == hash
@@ -46,6 +49,15 @@ struct PaxosLog: Hashable {
         }
         chunks[chunks.count - 1].append(entry)
         end = entry.slot
+    }
+    /// Gives an entry its body back; the entry.
+    mutating func fill(_ slot: Slot, _ body: ArraySlice<UInt8>) -> PaxosEntry {
+        let old = self[slot]
+        let entry = PaxosEntry(
+            slot: slot, ballot: old.ballot, previous: old.previous, hash: old.hash, body: body)
+        let index = Int(slot.rawValue - start.rawValue) - 1
+        chunks[index / Self.chunk][index % Self.chunk] = entry
+        return entry
     }
     mutating func truncate(to slot: Slot) {
         precondition(slot >= start && slot <= end, "truncation beyond the log")

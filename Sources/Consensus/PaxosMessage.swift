@@ -150,6 +150,9 @@ package enum PaxosMessage: Hashable, Sendable {
     case lead(Ballot)
     /// The receiver is no master any more since the configuration that begins there.
     case removed(ConfigurationStart)
+    /// The sender's disk lost what the entry of this slot, with this hash, says.
+    case mend(Slot, EntryHash)
+    case mended([PaxosEntry])
 
     /// One byte for the case, then its fields; 1, 2, 3, 10, 12, 13 and 14 were other forms of 15
     /// to 19. At most `Limits.frameHead` bytes.
@@ -207,21 +210,30 @@ package enum PaxosMessage: Hashable, Sendable {
         case .removed(let started):
             tag(21)
             started.encode(into: &writer)
+        case .mend(let slot, let hash):
+            tag(22)
+            writer.write(slot)
+            hash.encode(into: &writer)
+        case .mended(let entries):
+            tag(23)
+            writer.writeEntries(entries)
         }
     }
 
     /// Reads what `encode` wrote; entries whose hash is wrong are an error.
     package init(from reader: inout ByteReader) throws(DecodeError) {
         let kind = try reader.read(UInt8.self)
-        if kind == 15 {
-            self = .heartbeat(try Heartbeat(from: &reader))
-            return
+        switch kind {
+        case 15: self = .heartbeat(try Heartbeat(from: &reader))
+        case 21: self = .removed(try ConfigurationStart(from: &reader))
+        case 22: self = .mend(try reader.read(), try EntryHash(from: &reader))
+        case 23: self = .mended(try reader.readEntries())
+        default: try self.init(kind, try Ballot(from: &reader), &reader)
         }
-        if kind == 21 {
-            self = .removed(try ConfigurationStart(from: &reader))
-            return
-        }
-        let ballot = try Ballot(from: &reader)
+    }
+    private init(
+        _ kind: UInt8, _ ballot: Ballot, _ reader: inout ByteReader
+    ) throws(DecodeError) {
         switch kind {
         case 16: self = .prepare(ballot, try ConfigurationStart(from: &reader))
         case 17:

@@ -137,6 +137,10 @@ package struct PaxosNode: Hashable, Sendable {
     }
     /// Its log is damaged: it does not vote.
     package var hasRot: Bool { !acceptor.isTrusted }
+    /// Its log is damaged, and it gets what it lacks from others.
+    package var isMending: Bool { acceptor.isMending }
+    /// How many entries it lacks.
+    package var missing: Int { acceptor.missing.count }
     /// The highest ballot it promised.
     package var promised: Ballot { acceptor.promised }
     /// The ballot its log was last synced in.
@@ -330,7 +334,14 @@ package struct PaxosNode: Hashable, Sendable {
                 started: acceptor.started, disk: acceptor.disk,
                 told: neighbour.told, toldDisk: neighbour.toldDisk, snapshots: snapshots)
             effects.append(.send(neighbour.id, .heartbeat(heartbeat)))
+            ask(neighbour.id, &effects)
         }
+    }
+
+    /// Asks for an entry that it lacks.
+    func ask(_ master: MasterID, _ effects: inout [PaxosEffect]) {
+        guard let (slot, hash) = acceptor.wanted else { return }
+        effects.append(.send(master, .mend(slot, hash)))
     }
 
     mutating func takeOver(now: Instant, _ effects: inout [PaxosEffect]) {
@@ -391,6 +402,13 @@ package struct PaxosNode: Hashable, Sendable {
                 effects.append(
                     .send(from, .probeAnswer(ballot, nonce: nonce, disk: acceptor.disk)))
             }
+        case .mend(let slot, let hash):
+            let page = acceptor.page(from: slot, hash)
+            if !page.isEmpty { effects.append(.send(from, .mended(page))) }
+        case .mended(let page):
+            let before = acceptor.missing.count
+            acceptor.mend(with: page, &effects)
+            if acceptor.missing.count < before { ask(from, &effects) }
         case .promise, .fetched, .syncProgress, .accepted, .probeAnswer:
             receiveAnswer(message, from: from, now: now, &effects)
         }

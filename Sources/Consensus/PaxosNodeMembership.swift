@@ -233,6 +233,8 @@ extension PaxosNode {
         case .accept(let page): return page.ballot.configuration > acting.number
         case .accepted(let state): return state.ballot.configuration > acting.number
         case .removed(let started): return started.number > acting.number
+        // The hash says whether an entry is the right one.
+        case .mend, .mended: return true
         }
     }
 

@@ -4,6 +4,8 @@
 //   state       event                     next
 //   starting    the log was replayed      running: Paxos goes on where the log ends
 //   starting    the log is damaged        running: takes no part; alarm
+//   running     entries are damaged, and  running: takes part as before (docs/decisions/0015)
+//               others have them
 //   running     damaged, and others lead  its log gets a new name, under which it begins with its
 //                                         snapshot, as one that lost its disk (M18)
 //   running     becameLeader              leads: answers clients, orders chunk servers
@@ -109,6 +111,8 @@ package struct MasterCore: NodeCore, Sendable {
     private var recovered: [PaxosRecord] = []
     private var hasRot = false
     private var isRenaming = false
+    /// Damaged entries that others have not sent, and since when they are so many.
+    private var mending: (left: Int, since: Instant)?
     /// The log's number of the record before ticket 1.
     private var ticketBase: UInt64 = 0
     /// Nil while the log is replayed.
@@ -276,13 +280,7 @@ package struct MasterCore: NodeCore, Sendable {
             switch output {
             case .disk(let effect): effects.append(.disk(effect))
             case .replayed(let record): replay(record)
-            case .damaged(let damage):
-                hasRot = true
-                report(
-                    "the log lost records \(damage.numbers.lowerBound) to "
-                        + "\(damage.numbers.upperBound): this master takes no part until "
-                        + "others lead",
-                    isAlarm: true)
+            case .damaged(let damage): note(damage)
             case .ready: startPaxos()
             case .durable(let number):
                 guard number.rawValue > ticketBase else { break }
@@ -293,6 +291,20 @@ package struct MasterCore: NodeCore, Sendable {
             case .renamed: beginAgain()
             case .placed: break
             }
+        }
+    }
+
+    /// Of an entry whose header is there only what it says is lost; others say it.
+    private mutating func note(_ damage: LogDamage) {
+        let numbers = "\(damage.numbers.lowerBound) to \(damage.numbers.upperBound)"
+        if damage.hasAllHeaders {
+            report("the payload of records \(numbers) of the log is damaged", isAlarm: true)
+            for record in damage.records { replay(record) }
+        } else {
+            hasRot = true
+            report(
+                "the log lost records \(numbers): this master takes no part until others lead",
+                isAlarm: true)
         }
     }
 
@@ -308,7 +320,9 @@ package struct MasterCore: NodeCore, Sendable {
 
     private mutating func startPaxos() {
         join(hasRot: hasRot)
-        if paxos?.hasRot == true, !hasRot {
+        if let paxos, paxos.isMending {
+            report("asks the other masters for \(paxos.missing) entries of its log")
+        } else if paxos?.hasRot == true, !hasRot {
             report(
                 "the log contradicts itself: this master takes no part until others lead",
                 isAlarm: true)
@@ -331,15 +345,27 @@ package struct MasterCore: NodeCore, Sendable {
     /// What it promised may be lost, so nothing that it says under its old name may count. The
     /// others can do without it, since one of them leads.
     private mutating func leaveDamageBehind() {
-        guard let paxos, paxos.hasRot, !paxos.isOldCopy, !isRenaming,
+        if mending != nil, paxos?.hasRot == false {
+            mending = nil
+            report("its log is whole again")
+        }
+        guard let paxos, paxos.hasRot, !paxos.isOldCopy, !isRenaming, !isMended(paxos),
             paxos.leaderHint(now: time.now) != nil
         else { return }
         isRenaming = true
         carryOut([log.rename(DiskID(rawValue: random.next()))])
     }
 
+    /// Whether others send what it lacks, or may still do so.
+    private mutating func isMended(_ paxos: PaxosNode) -> Bool {
+        guard paxos.isMending else { return false }
+        if mending?.left != paxos.missing { mending = (paxos.missing, time.now) }
+        return mending.map { time.now - $0.since < Limits.strangerDelay } ?? false
+    }
+
     private mutating func beginAgain() {
         isRenaming = false
+        mending = nil
         report("begins again with its snapshot of slot \(snapshot.base.slot), and without a vote")
         snapshot.base = snapshot.base.unaccepted
         join(hasRot: false)
@@ -391,7 +417,7 @@ package struct MasterCore: NodeCore, Sendable {
             lastSession: namespace.sessionViews.last?.id ?? .none,
             servers: namespace.serverRecords, sets: namespace.setRecords)
         for index in lead?.sets.states.indices ?? 0..<0 { _ = hold(at: index) }
-        let held = namespace.heldSets.count
+        let held = namespace.heldCount
         if held > 0 {
             report(
                 "this state was loaded from a dump: \(held) sets wait until all chunk servers "

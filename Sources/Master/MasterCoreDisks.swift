@@ -1,4 +1,4 @@
-// What the leader does about disks without being asked (decision 0015).
+// What the leader does about disks without being asked (decision 0016).
 //
 //   a disk                                            the leader
 //   its server has been there without it for          forgets it; its copies were made anew as

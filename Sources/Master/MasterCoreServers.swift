@@ -314,7 +314,7 @@ extension MasterCore {
             drops: [], cuts: [], masters: masters.membership)
         let asked = lead?.server(server)?.asked
         let mayAsk = asked.map { time.now - $0 >= Limits.serverHeartbeat } ?? true
-        if lead?.server(server)?.askedIn == 0, !namespace.heldSets.isEmpty {
+        if lead?.server(server)?.askedIn == 0, namespace.heldCount > 0 {
             orders.wantsAllSets = true
         }
         for state in lead?.sets.states ?? [] where !state.isFrozen {

@@ -70,6 +70,8 @@ package struct Namespace: Sendable {
     /// Of a state that was loaded from a dump.
     var load: Load?
     var loadedSets = OrderedTable<LoadedSet>()
+    /// How many of them do not go on yet.
+    package internal(set) var heldCount = 0
 
     /// An empty namespace: a root directory, and nothing else. Every master of a cell must be
     /// given the same values, which are the cell's from its making.

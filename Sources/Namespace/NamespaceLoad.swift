@@ -97,6 +97,7 @@ extension Namespace {
         take(Load(count: count))
         loadedSets = OrderedTable()
         for record in setTable { loadedSets.insert(LoadedSet(set: record.key)) }
+        heldCount = loadedSets.count
         return nil
     }
 
@@ -105,10 +106,6 @@ extension Namespace {
         inodes.leastGeneration = load.generations
     }
 
-    /// Sets that do not go on yet.
-    package var heldSets: [SetID] {
-        loadedSets.lazy.filter { $0.base == .none }.map(\.set)
-    }
     /// Whether nothing may be ordered of the set yet.
     package func isHeld(_ set: SetID) -> Bool { loadedSets[set]?.base == Epoch.none }
     /// What an operator ordered for them.
@@ -124,7 +121,7 @@ extension Namespace {
     }
 
     mutating func orderAdoption(_ withoutMissing: Bool) throws(Refusal) {
-        guard !heldSets.isEmpty else { throw Refusal(.nothingToAdopt, 0) }
+        guard heldCount > 0 else { throw Refusal(.nothingToAdopt, 0) }
         load?.order = (withoutMissing ? Adoption.withoutMissing : .ordered).rawValue
     }
 
@@ -148,7 +145,8 @@ extension Namespace {
         record.memberLeft = time
         setTable.insert(record)
         loadedSets.update(set) { $0.base = base }
-        if heldSets.isEmpty { load?.order = Adoption.notOrdered.rawValue }
+        heldCount -= 1
+        if heldCount == 0 { load?.order = Adoption.notOrdered.rawValue }
         return .set(configuration)
     }
 }

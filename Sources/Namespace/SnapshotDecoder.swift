@@ -116,6 +116,7 @@ package struct SnapshotDecoder: Sendable {
             guard state.load != nil, state.setTable.contains(loaded.set),
                 state.loadedSets.append(loaded)
             else { throw Self.wrong("loaded set", loaded.set.rawValue) }
+            if loaded.base == .none { state.heldCount += 1 }
         }
     }
 

@@ -92,6 +92,11 @@ package struct LogDamage: Hashable, Sendable {
     package var numbers: ClosedRange<LogNumber>
     /// Those of them whose header is known, in ascending order; without payload.
     package var records: [LogRecord]
+
+    /// Nothing is lost but payloads.
+    package var hasAllHeaders: Bool {
+        UInt64(records.count) == numbers.upperBound.rawValue - numbers.lowerBound.rawValue + 1
+    }
 }
 
 /// A place in the log between two groups.

@@ -92,8 +92,7 @@ struct ChunkServerDrain: ParsableCommand {
 
     @Argument(help: "Chunk servers, by name or id; NAME/2 is one disk of several.")
     var servers: [String]
-    @Flag(help: "Do not wait.")
-    var detach = false
+    @OptionGroup var wait: WaitOptions
     @OptionGroup var cell: CellOptions
 
     mutating func run() throws {
@@ -104,16 +103,18 @@ struct ChunkServerDrain: ParsableCommand {
         for server in wanted {
             try carryOut(.drain(server.id, isDraining: true), server.name, fileSystem)
         }
-        guard !detach else { return print("draining: martlet chunkserver list shows how far") }
+        let command = "martlet chunkserver list"
+        guard !wait.detach else { return print("draining: \(command) shows how far") }
         let total = wanted.reduce(0) { $0 + picture.sets(on: $1).count }
-        try Waiting.until { () throws(CommandFailure) in
+        try Waiting.until(wait, "chunkserver drain", shownBy: command) {
+            () throws(CommandFailure) in
             let now = try CellPicture(fileSystem)
             if let undone = wanted.first(where: { !now.operations.draining.contains($0.id) }) {
                 throw CommandFailure(.failed, "the drain of \(undone.name) was taken back")
             }
             let sets = wanted.flatMap { now.sets(on: $0) }
             return Waiting.Step(
-                done: total - min(total, sets.count), total: total, unit: "sets",
+                done: total - min(total, sets.count), mark: now.copied, total: total, unit: "sets",
                 blocker: sets.lazy.compactMap(\.task).map(\.waits).first { !$0.isEmpty },
                 left: Waiting.left(
                     bytes: sets.reduce(0) { $0 + $1.stored }, now.operations.copyRate))

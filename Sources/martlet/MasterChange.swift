@@ -59,8 +59,10 @@ struct MasterChange {
             refusal.cause == .unknownMaster ? .notFound : .refusedAsUnsafe, "\(what): \(refusal)")
     }
 
-    /// Adds a master and waits for its vote.
-    func add(_ new: String?, replacing old: MasterID?) throws(CommandFailure) -> MasterID {
+    /// Adds a master and waits for its vote, unless it is not to.
+    func add(
+        _ new: String?, replacing old: MasterID?, _ wait: WaitOptions
+    ) throws(CommandFailure) -> MasterID {
         let starter = try new == nil ? start() : nil
         do throws(CommandFailure) {
             let wanted = try new.map { (text) throws(CommandFailure) in
@@ -81,7 +83,9 @@ struct MasterChange {
                 throw fail(refusal)
             }
             try starter?.keep()
-            try waitForVote(of: id)
+            // The order was taken, and its entry is chosen a little later.
+            while try master(id) == nil { try pause("master \(id) does not join") }
+            if !wait.detach { try waitForVote(of: id, wait) }
             return id
         } catch {
             starter?.undo()
@@ -113,17 +117,17 @@ struct MasterChange {
         }
     }
 
-    private func waitForVote(of id: MasterID) throws(CommandFailure) {
-        // The order was taken, and its entry is chosen a little later.
-        while try master(id) == nil { try pause("master \(id) does not join") }
-        try Waiting.until { () throws(CommandFailure) in
+    private func waitForVote(of id: MasterID, _ wait: WaitOptions) throws(CommandFailure) {
+        try Waiting.until(wait, what, shownBy: "martlet master list") {
+            () throws(CommandFailure) in
             let status = try status()
             guard let master = status.masters.first(where: { $0.id == id }) else {
                 throw CommandFailure(.failed, "\(what): master \(id) was removed meanwhile")
             }
             let lag = master.lag(behind: status.chosen)
             return Waiting.Step(
-                done: master.isVoter ? 1 : 0, total: 1, unit: "masters",
+                done: master.isVoter ? 1 : 0, mark: lag / Limits.learnerLag, total: 1,
+                unit: "masters",
                 blocker: master.isVoter
                     ? nil
                     : master.isUp

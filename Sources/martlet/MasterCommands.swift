@@ -99,25 +99,34 @@ struct MasterAdd: ParsableCommand {
 
     @Argument(help: newcomer)
     var new: String?
+    @OptionGroup var wait: WaitOptions
     @OptionGroup var cell: CellOptions
 
     mutating func run() throws {
         let change = try MasterChange(cell, "master add")
         defer { change.end() }
-        let id = try change.add(new, replacing: nil)
-        print("master \(id) has a vote")
+        let id = try change.add(new, replacing: nil, wait)
+        print(
+            wait.detach
+                ? "master \(id) joins: martlet master list shows how far"
+                : "master \(id) has a vote")
     }
 }
 
 struct MasterReplace: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "replace",
-        abstract: "Give the place of a master, maybe a lost one, to a new one in one step.")
+        abstract: "Give the place of a master, maybe a lost one, to a new one in one step.",
+        discussion: """
+            Interrupting the command changes nothing: it only waits. Where the old one runs in a \
+            folder made by `martlet up`, and nobody waited, `martlet master remove` ends it then.
+            """)
 
     @Argument(help: "The id of the master that goes.")
     var old: UInt16
     @Argument(help: newcomer)
     var new: String?
+    @OptionGroup var wait: WaitOptions
     @OptionGroup var cell: CellOptions
 
     mutating func run() throws {
@@ -125,7 +134,10 @@ struct MasterReplace: ParsableCommand {
         defer { change.end() }
         let gone = MasterID(rawValue: old)
         try change.check(gone)
-        let id = try change.add(new, replacing: gone)
+        let id = try change.add(new, replacing: gone, wait)
+        guard !wait.detach else {
+            return print("master \(id) takes its place: martlet master list shows how far")
+        }
         try change.forget(gone)
         print("master \(id) has the place of master \(gone)")
     }

@@ -38,6 +38,10 @@ struct MasterServe: ParsableCommand {
     var repairDelay = Limits.repairDelay.nanoseconds / 1_000_000_000
     @Option(help: ArgumentHelp("Entries of the log between snapshots.", visibility: .hidden))
     var snapshotEntries = Limits.snapshotEntries
+    @Flag(
+        help: ArgumentHelp(
+            "DIR/wall-error has seconds by which its wall clock is wrong.", visibility: .hidden))
+    var wallError = false
     @OptionGroup var server: ServeOptions
 
     func validate() throws {
@@ -77,13 +81,23 @@ struct MasterServe: ParsableCommand {
             snapshotEntries: snapshotEntries)
         do throws(NodeError) {
             let running = try MasterServer.start(
-                configuration, master, logger: logger, halted: halt(logger))
+                configuration, master, logger: logger,
+                wallError: wallError ? Self.readWallError(server.dir) : nil, halted: halt(logger))
             logger.info("serving", metadata: ["address": "\(running.address.network)"])
             waitForEndingSignal(logger)
             running.stop()
         } catch {
             logger.critical("\(error)")
             throw CommandFailure(.failed, "master \(id): \(error)")
+        }
+    }
+
+    /// For tests of wrong clocks: the machine has one clock for all masters.
+    private static func readWallError(_ folder: String) -> @Sendable () -> Interval {
+        { () -> Interval in
+            guard let file = try? LocalFile.read(folder + "/wall-error") else { return .zero }
+            let text = String(decoding: file, as: UTF8.self)
+            return .seconds(text.split(separator: "\n").first.flatMap { Int64($0) } ?? 0)
         }
     }
 }

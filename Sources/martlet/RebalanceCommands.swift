@@ -158,8 +158,7 @@ struct RebalanceApply: ParsableCommand {
     var file: String
     @Option(help: "All moves together copy at most so many bytes a second (K, M, G).")
     var bytesPerSecond: String?
-    @Flag(help: "Do not wait.")
-    var detach = false
+    @OptionGroup var wait: WaitOptions
     @OptionGroup var cell: CellOptions
 
     func validate() throws {
@@ -185,13 +184,17 @@ struct RebalanceApply: ParsableCommand {
                 Rebalance(
                     id: plan.id, bytesPerSecond: rate, moves: plan.entries.map(\.move))),
             file, fileSystem)
-        guard !detach else { return print("started: martlet rebalance status shows how far") }
-        try Self.wait(plan.id, fileSystem)
+        let command = "martlet rebalance status"
+        guard !wait.detach else { return print("started: \(command) shows how far") }
+        try follow(plan.id, command, fileSystem)
     }
 
-    static func wait(_ id: UInt64, _ fileSystem: FileSystem) throws(CommandFailure) {
+    private func follow(
+        _ id: UInt64, _ command: String, _ fileSystem: FileSystem
+    ) throws(CommandFailure) {
         var skipped = 0
-        try Waiting.until { () throws(CommandFailure) in
+        try Waiting.until(wait, "rebalance apply", shownBy: command) {
+            () throws(CommandFailure) in
             let now = try CellPicture(fileSystem)
             guard let plan = now.operations.rebalance, plan.id == id else {
                 throw CommandFailure(.failed, "another plan has taken its place")
@@ -203,7 +206,8 @@ struct RebalanceApply: ParsableCommand {
             let open = plan.moves.filter { $0.state == .waiting }
             let sets = now.sets.filter { set in open.contains { $0.set == set.id } }
             return Waiting.Step(
-                done: plan.moves.count - open.count, total: plan.moves.count, unit: "moves",
+                done: plan.moves.count - open.count, mark: now.copied, total: plan.moves.count,
+                unit: "moves",
                 blocker: plan.state == .paused
                     ? "martlet rebalance resume"
                     : sets.lazy.compactMap(\.task).map(\.waits).first { !$0.isEmpty },

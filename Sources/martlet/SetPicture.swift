@@ -64,6 +64,11 @@ extension CellPicture {
             && !waits.contains("does not serve yet")
     }
 
+    /// Changes with all that is copied anywhere.
+    var copied: UInt64 {
+        sets.reduce(0) { $0 + ($1.task.map { 1 + UInt64($0.percent) } ?? 0) }
+    }
+
     /// Seconds until a set's task is done, were it alone; nil: it has none, or nobody knows.
     func seconds(of set: SetStatus) -> Int? {
         guard let task = set.task else { return nil }

@@ -46,6 +46,8 @@ struct Up: ParsableCommand {
     var trashHours: Int?
     @Option(help: ArgumentHelp("As of `master serve`, of those it starts.", visibility: .hidden))
     var snapshotEntries: UInt64?
+    @Flag(help: ArgumentHelp("As of `master serve`, of those it starts.", visibility: .hidden))
+    var wallError = false
     @Option(help: "Give up after so many seconds.")
     var deadline: Double = 60
     @Flag(help: "Print what runs as JSON.")
@@ -87,6 +89,7 @@ struct Up: ParsableCommand {
         (repairDelay.map { ["--repair-delay", "\($0)"] } ?? [])
             + (trashHours.map { ["--trash-hours", "\($0)"] } ?? [])
             + (snapshotEntries.map { ["--snapshot-entries", "\($0)"] } ?? [])
+            + (wallError ? ["--wall-error"] : [])
     }
 
     private func segmentSizeBytes() throws(CommandFailure) -> Int? {

@@ -30,8 +30,13 @@ import Testing
                 try list(cell).contains("\"state\": \"other disk\"")
             }
             let id = String(lost.suffix(1))
-            try cell.martlet("master", "replace", id)
-            #expect(try voters(cell) == 4)
+            let replaced = try cell.martlet("master", "replace", id, "--detach")
+            #expect(replaced.output.contains("master 5 takes its place: martlet master list"))
+            try eventually("master \(id) is replaced") {
+                try voters(cell) == 4 && !list(cell).contains("\"state\": \"other disk\"")
+            }
+            // Nobody waited to end it.
+            try cell.martlet("master", "remove", id)
             #expect(!cell.members.contains(lost))
             #expect(cell.members.contains("master-5"))
 

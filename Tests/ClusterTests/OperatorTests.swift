@@ -131,6 +131,11 @@ import Testing
                 let drain = try cell.martlet("explain", "chunkserver-1").output
                 return drain.contains("draining: ") && drain.contains("of them wait for a place")
             }
+            let drain = try cell.attempt([
+                "chunkserver", "drain", "chunkserver-1", "--patience", "2",
+            ])
+            #expect(drain.status == 124 && drain.errors.contains("Nothing moved for 2 s"))
+            #expect(drain.errors.contains("martlet chunkserver list shows how far"))
             let outcome = try health(cell)
             #expect(codes(outcome).contains("COPYING_BLOCKED"), "\(outcome.output)")
             #expect(codes(outcome).contains("TOO_FEW_PLACES"))

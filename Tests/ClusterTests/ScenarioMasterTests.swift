@@ -1,5 +1,5 @@
 // Scenarios of dead and stopped masters, and of their disks, during a storm of changes of names
-// (A14 to A16, A28, A29, A31, A32), and of disks that are full (A36).
+// (A14 to A16, A28 to A32), and of disks that are full (A36).
 
 import Base
 import Glibc
@@ -65,6 +65,36 @@ import Testing
             try damageLog(in: "\(scenario.cell.path)/\(lost)/disk/segments")
             try votesAgain(lost, scenario)
             #expect(readText("\(scenario.cell.path)/\(lost)/log").contains("the log lost records"))
+        }
+    }
+
+    @Test(
+        "A30: rot in the middle of the logs of two of three masters: they help each other",
+        .enabled(if: Scenario.isChosen("A30")))
+    func rotOnMost() throws {
+        try Scenario.run("A30", servers: 3, pause: 1_000, isStorm: true) { scenario in
+            let cell = scenario.cell
+            let leader = try cell.leader()
+            _ = try follower(cell)
+            try scenario.workload.progress(syncs: 40, limit: 30)
+            let before = try configuration(cell)
+            let masters = ["master-1", "master-2", "master-3"]
+            try cell.kill(masters[0], masters[1], masters[2])
+            let lost = masters.filter { $0 != leader }
+            for (index, master) in lost.enumerated() {
+                let folder = "\(cell.path)/\(master)/disk/segments"
+                try damageEntry(of: try newestSegment(in: folder), at: Double(index + 1) / 3)
+            }
+            try cell.up()
+            try scenario.workload.progress(syncs: 10, limit: 30)
+            for master in lost {
+                let log = readText("\(cell.path)/\(master)/log")
+                #expect(log.contains("asks the other masters for 1 entries of its log"))
+                #expect(log.contains("its log is whole again"))
+                #expect(!log.contains("begins again"))
+            }
+            try showVote(lost[0], scenario)
+            #expect(try configuration(cell) == before)
         }
     }
 
@@ -172,6 +202,54 @@ import Testing
         }
     }
 
+    @Test(
+        "A39: the wall clock of each master in turn is an hour off: no stall, no way back",
+        .enabled(if: Scenario.isChosen("A39")))
+    func wallClocks() throws {
+        try Scenario.run("A39", servers: 3, options: ["--wall-error"], pause: 20_000) { scenario in
+            let cell = scenario.cell
+            // It stays open: where its session expires, it takes no more.
+            let file = open(cell.mount + "/open", O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+            defer { close(file) }
+            // Written bytes have the time by what their client heard last, names by the log.
+            var latest: [Int64] = [0, 0]
+            func look(_ made: String) throws {
+                let bytes = Array(made.utf8)
+                guard pwrite(file, bytes, bytes.count, 0) == bytes.count, fsync(file) == 0,
+                    mkdir(made, 0o755) == 0
+                else { throw TestFailure("\(made): errno \(errno)") }
+                var (written, folder) = (stat(), stat())
+                guard fstat(file, &written) == 0, stat(made, &folder) == 0 else {
+                    throw TestFailure("\(made): errno \(errno)")
+                }
+                for (kind, time) in [written.st_mtim, folder.st_mtim].enumerated() {
+                    let next = Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+                    #expect(next >= latest[kind], "\(made): back by \(latest[kind] - next) ns")
+                    latest[kind] = next
+                }
+            }
+            let start = time(nil)
+            for master in ["master-1", "master-2", "master-3"] {
+                let clock = "\(cell.path)/\(master)/wall-error"
+                try writeFile(clock, Array("3600".utf8))
+                if try cell.leader() != master {
+                    try cell.martlet("master", "transfer", String(master.suffix(1)))
+                }
+                for error in [3_600, -3_600] {
+                    try writeFile(clock, Array("\(error)".utf8))
+                    for number in 0..<20 {
+                        try look("\(cell.mount)/\(master)-\(error)-\(number)")
+                        usleep(100_000)
+                    }
+                    try scenario.workload.progress(syncs: 10, limit: 30)
+                    try scenario.expectStalls(write: 1, read: 1)
+                }
+                unlink(clock)
+            }
+            #expect(latest[1] / 1_000_000_000 > Int64(start) + 3_000, "no clock was wrong")
+        }
+    }
+
     private func follower(_ cell: Cell) throws -> String {
         try eventually("every vote has a disk") {
             try number("configuration", in: cell.martlet("master", "list", "--json").output)! >= 2
@@ -225,6 +303,19 @@ import Testing
         guard middle > 32 << 10 else { throw TestFailure("\(folder): next to no log") }
         let damaged = segment.bytes[middle..<(middle + (16 << 10))].map { $0 ^ 0x10 }
         try segment.overwrite(at: middle, damaged)
+    }
+
+    /// Flips a byte of what one entry says.
+    private func damageEntry(of segment: DiskContent, at part: Double) throws {
+        let start = Int(Double(segment.end) * part) / 64 * 64
+        let record = stride(from: start, to: segment.end, by: 64).first { record in
+            segment.bytes[record..<(record + 6)] == [0x4D, 0x4C, 0x52, 0x52, 1, 1]
+                && segment.number(at: record + 24, bytes: 8) == segment.generation
+                && segment.bytes[record + 64] == 2
+        }
+        guard let record else { throw TestFailure("\(segment.path): no entry") }
+        let payload = record + 64 + Int(segment.number(at: record + 8, bytes: 4))
+        try segment.overwrite(at: payload, [segment.bytes[payload] ^ 0x10])
     }
 
     private func newestSegment(in folder: String) throws -> DiskContent {

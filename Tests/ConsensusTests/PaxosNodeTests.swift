@@ -182,6 +182,52 @@ private func isAccepted(_ message: PaxosMessage) -> Bool {
         #expect(faulty.hasRot || faulty.accepted == .none)
     }
 
+    @Test("A master that lost what an entry says asks for it, and until then does nothing")
+    func mending() throws {
+        var bench = Bench(count: 3)
+        bench.elect()
+        try #require(bench.nodes[0].isServing)
+        bench.step(0, .propose(PaxosTag(rawValue: 1), [1, 2, 3]))
+        for _ in 0..<3 {
+            for index in 0..<3 {
+                bench.sync(index)
+                bench.deliver(to: index)
+            }
+        }
+        let before = bench.nodes[1]
+        try #require(before.durable == bench.nodes[0].durable && before.durable > .none)
+        let place = try #require(bench.durable[1].lastIndex { !$0.payload.isEmpty })
+        var header = ByteWriter()
+        bench.durable[1][place].encodeHeader(into: &header)
+        bench.durable[1][place] = try PaxosRecord(header: header.bytes[...], payload: [])
+        bench.restart(1)
+        #expect(bench.nodes[1].isMending && bench.nodes[1].missing == 1)
+        bench.mail = []
+        let high = Ballot(configuration: 1, round: 9, node: bench.nodes[2].id)
+        let first = ConfigurationStart(first: 1)
+        bench.step(1, .message(from: high.node, .prepare(high, first)))
+        bench.step(1, .tick(.zero))
+        #expect(bench.nodes[1].promised == before.promised && bench.writing[1].isEmpty)
+        let asked = bench.mail.compactMap { mail -> Slot? in
+            if case .mend(let slot, _) = mail.message { slot } else { nil }
+        }
+        #expect(asked == [before.end, before.end])
+        // Another entry of that slot is not what it had.
+        bench.step(2, .message(from: bench.nodes[1].id, .mend(before.end, before.hash(at: .none))))
+        #expect(!bench.mail.contains { if case .mended = $0.message { true } else { false } })
+        bench.deliver(to: 0)
+        bench.deliver(to: 1)
+        #expect(bench.nodes[1].isMending && bench.nodes[1].missing == 0)
+        bench.sync(1)
+        #expect(!bench.nodes[1].isMending && !bench.nodes[1].hasRot)
+        #expect(bench.nodes[1].accepted == before.accepted && bench.nodes[1].end == before.end)
+        bench.restart(1)
+        #expect(!bench.nodes[1].hasRot && bench.nodes[1].durable == before.durable)
+        bench.step(1, .message(from: high.node, .prepare(high, first)))
+        bench.sync(1)
+        #expect(bench.nodes[1].promised == high)
+    }
+
     @Test("A master on an old copy of its disk is told so, and does not vote any more (M18)")
     func oldCopy() throws {
         var bench = Bench(count: 3)

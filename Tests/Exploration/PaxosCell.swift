@@ -32,6 +32,8 @@ struct PaxosCell: Hashable {
         var fault: String?
     }
 
+    /// How many records on its disk are entries.
+    var entries: Int { durable.count { !$0.payload.isEmpty } }
     /// How many records are on their way to the disk.
     var unsynced: Int { pending.count }
 
@@ -50,12 +52,17 @@ struct PaxosCell: Hashable {
         pending = []
         return step(.persisted(through: PaxosTicket(rawValue: lastTicket)), scope)
     }
-    /// The process ends and begins again; the first `kept` records on their way had arrived.
-    mutating func restart(kept: Int, _ scope: PaxosScope) {
+    /// The process ends and begins again; the first `kept` records on their way had arrived, and
+    /// of the entry with number `lost` only the header is left.
+    mutating func restart(kept: Int, lost: Int?, _ scope: PaxosScope) -> Result {
         durable += pending.prefix(kept)
         pending = []
         lastTicket = 0
+        let entries = durable.indices.filter { !durable[$0].payload.isEmpty }
+        if let lost { durable[entries[lost]] = durable[entries[lost]].withoutPayload }
         node = Self.node(node.id, scope, durable)
+        // It asks for what it lacks.
+        return lost == nil ? Result() : step(.tick(.zero), scope)
     }
 
     private mutating func take(_ effects: [PaxosEffect], _ scope: PaxosScope) -> Result {
@@ -83,6 +90,17 @@ struct PaxosCell: Hashable {
         }
         node.forgetTimes()
         return result
+    }
+}
+
+extension PaxosRecord {
+    fileprivate var withoutPayload: PaxosRecord {
+        var header = ByteWriter(capacity: 100)
+        encodeHeader(into: &header)
+        guard let bare = try? PaxosRecord(header: header.bytes[...], payload: []) else {
+            preconditionFailure("a header that can't be read")
+        }
+        return bare
     }
 }
 

@@ -8,7 +8,8 @@
 //  propose     a client's change reaches a leader; read: a question does
 //  sync        what a master wrote becomes durable
 //  promote     a leader proposes that the fourth master has the third one's vote (M17)
-//  restart     a process ends, with any part of what was on its way to the disk, and begins again
+//  restart     a process ends, with any part of what was on its way to the disk, and begins again;
+//              a bounded number of times its disk has lost what an entry says
 //
 // What must hold, at every state:
 //  1. A slot that a majority accepted durably in one ballot is chosen, and never gets another
@@ -16,7 +17,7 @@
 //  2. What a master told of its promises and its log is there after a restart (S2).
 //  3. A read is answered from no slot below one that was delivered anywhere when it came (M10).
 //
-// Not here: snapshots, damage, heartbeats; the simulator has these. A step of a master
+// Not here: snapshots, other damage, heartbeats; the simulator has these. A step of a master
 // depends on its cell and the event alone: it is taken once and remembered.
 
 import Base
@@ -32,6 +33,8 @@ package struct PaxosScope: Sendable {
     package var reads = 0
     /// Processes that end and begin again.
     package var restarts = 1
+    /// Restarts of which the disk has lost what an entry says (docs/decisions/0015).
+    package var losses = 0
     /// Messages that arrive and may arrive again.
     package var duplicates = 0
     /// That a record becomes durable is an action of its own, and a restart loses any end of what
@@ -81,6 +84,7 @@ package struct PaxosModel: Explorable {
         var leaderships = 0
         var proposals = 0
         var restarts = 0
+        var losses = 0
         var duplicates = 0
         var reads = 0
         var promotions = 0
@@ -106,7 +110,7 @@ package struct PaxosModel: Explorable {
         case deliver(PaxosLetter)
         case lead(UInt64)
         case propose(UInt8)
-        case restart(kept: Int)
+        case restart(kept: Int, lost: Int?)
         case read, sync, promote
     }
     private struct Reaction {
@@ -128,6 +132,7 @@ package struct PaxosModel: Explorable {
         var isLeading: Bool
         var isServing: Bool
         var unsynced: Int
+        var entries: Int
 
         init(_ cell: PaxosCell) {
             let node = cell.node
@@ -141,6 +146,7 @@ package struct PaxosModel: Explorable {
             isLeading = node.isLeadingOrTrying
             isServing = node.isServing
             unsynced = cell.unsynced
+            entries = cell.entries
         }
     }
 
@@ -260,7 +266,14 @@ package struct PaxosModel: Explorable {
         if facts.unsynced > 0 { attempt(.sync, &self) }
         guard outside.restarts < scope.restarts else { return }
         for kept in 0...facts.unsynced {
-            attempt(.restart(kept: kept), &self) { $0.restarts += 1 }
+            attempt(.restart(kept: kept, lost: nil), &self) { $0.restarts += 1 }
+        }
+        guard outside.losses < scope.losses else { return }
+        for lost in 0..<facts.entries {
+            attempt(.restart(kept: 0, lost: lost), &self) {
+                $0.restarts += 1
+                $0.losses += 1
+            }
         }
     }
 
@@ -313,7 +326,8 @@ package struct PaxosModel: Explorable {
         case .read: result = next.step(.readIndex(tag), scope)
         case .sync: result = next.sync(scope)
         case .promote: result = next.promoteLearner(scope)
-        case .restart(let kept): next.restart(kept: kept, scope)
+        case .restart(let kept, let lost):
+            result = next.restart(kept: kept, lost: lost, scope)
         }
         let sent = result.sent.map { keep($0) }
         taken.append(
@@ -333,7 +347,7 @@ package struct PaxosModel: Explorable {
             .probeAnswer(let ballot, _, _):
             isOver(ballot, receiver)
         case .accepted(let vote): isOver(vote.ballot, receiver)
-        case .prepare, .fetch, .probe, .sync, .accept, .lead, .removed: false
+        case .prepare, .fetch, .probe, .sync, .accept, .lead, .removed, .mend, .mended: false
         case .heartbeat: true
         }
     }

@@ -200,6 +200,16 @@ private func explore(
         }
     }
 
+    @Test("A disk has lost what an entry says: its master asks, and tells of nothing less (S2)")
+    func losses() {
+        explore("a damaged entry", atLeast: 350_000) {
+            $0.beginsLed = true
+            $0.proposals = 1
+            $0.restarts = 1
+            $0.losses = 1
+        }
+    }
+
     @Test("Another master takes over while the fourth gets the vote of the third (M17)")
     func replacement() {
         explore("a replacement", atLeast: 300_000, limit: 300_000) {

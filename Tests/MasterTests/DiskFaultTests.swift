@@ -1,6 +1,7 @@
 // Every change of a master's disk fails once (S4, M16): the log, its segments, its snapshots.
 
 import Base
+import Consensus
 import Master
 import Testing
 import Wire
@@ -21,6 +22,30 @@ private func work(_ group: MasterGroup) -> [(name: String, made: Attributes)] {
         acknowledged.append((name, made))
     }
     return acknowledged
+}
+
+@Test("A leader whose disk hangs lets another lead; with such a disk nobody takes over (S11)")
+func hungDisk() throws {
+    let group = MasterGroup(masters: 3)
+    let session = try #require(group.openSession(1))
+    let first = try #require(group.leader)
+    group.hang(first, true)
+    let before = group.now
+    // The others have it on their disks.
+    _ = try #require(group.create(session, 1, "one"))
+    #expect(group.run(until: { $0.leader.map { $0 != first } ?? false }))
+    #expect(group.now - before < .seconds(2))
+    _ = try #require(group.create(session, 2, "two"))
+    // With the two that are left nothing can be durable at a majority, and it does not try.
+    group.crash(try #require(group.leader))
+    for _ in 0..<3_000 {
+        group.run(milliseconds: 1)
+        if group.cores[first]?.paxos?.isLeadingOrTrying != false { break }
+    }
+    #expect(group.cores[first]?.paxos?.isLeadingOrTrying == false && group.leader == nil)
+    group.hang(first, false)
+    _ = try #require(group.create(session, 3, "three"))
+    #expect(group.halts.isEmpty)
 }
 
 @Test("On a full disk a leader refuses changes and answers questions, until there is space (C20)")

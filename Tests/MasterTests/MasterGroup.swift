@@ -171,6 +171,8 @@ final class MasterGroup {
     }
     var cores: [MasterCore?]
     private var disks: [MemoryDisk]
+    /// Changes of disks that hang wait here.
+    private var hanging: [Int: [DiskEffect]] = [:]
     private var mail: [[NodeEvent]]
     private var flights: [Flight] = []
     /// What is not delivered, by receiver, but kept in `held`.
@@ -243,6 +245,7 @@ final class MasterGroup {
     }
     func crash(_ index: Int) {
         cores[index] = nil
+        hanging[index] = nil
         mail[index] = []
         for place in servers.indices where servers[place].target == index {
             turn(place)
@@ -312,6 +315,10 @@ final class MasterGroup {
         case .disk(let effect):
             // What else the core said in this step comes to nothing.
             guard cores[index] != nil else { return }
+            if hanging[index] != nil {
+                hanging[index]?.append(effect)
+                return
+            }
             guard let result = disks[index].perform(effect) else { return crash(index) }
             mail[index].append(.disk(effect.operation, result))
         case .send(.master(let master), let frame):
@@ -348,6 +355,12 @@ final class MasterGroup {
         servers[learner].sets[fill.set] = copy
     }
 
+    /// A master's disk does nothing more, until it goes on.
+    func hang(_ index: Int, _ hangs: Bool) {
+        let waiting = hanging.removeValue(forKey: index) ?? []
+        if hangs { hanging[index] = [] }
+        for effect in waiting { carryOut(.disk(effect), index) }
+    }
     /// Bytes of all files on a master's disk.
     func diskBytes(_ index: Int) -> Int { disks[index].files.values.reduce(0) { $0 + $1.count } }
     /// Lets something happen to a master's disk; the number of its changes since.

@@ -54,14 +54,20 @@ extension ReplicaWorld {
         #expect(world.members[primary].replica?.hasLease(now: end) == false)
     }
 
-    @Test("A new primary serves when the lease of the old one is over (C11)")
-    func waitsForOldLeases() throws {
+    @Test(
+        "A new primary serves when the lease of the old one is over, by its slow clock too (C11)",
+        arguments: [Int64(0), 1, 5])
+    func waitsForOldLeases(percent: Int64) throws {
         var world = try ReplicaWorld.serving()
         let old = world.primary
         world.now = world.now + Limits.grant
         wantLease(&world)
-        let end = world.now + Limits.lease
-        #expect(world.members[old].replica?.hasLease(now: end + .milliseconds(-1)) == true)
+        let lease = Limits.lease.nanoseconds
+        let last = world.now + .milliseconds(lease / 1_000_000 - 1)
+        #expect(world.members[old].replica?.hasLease(now: last) == true)
+        // The clocks of the others are as fast as its own is slow.
+        let end =
+            world.now + Interval(nanoseconds: lease * (100 + percent) / (100 - percent))
         // The old primary hears of nothing.
         let others = (0..<3).filter { $0 != old }
         world.members[old].replica = nil

@@ -15,6 +15,8 @@ extension ReplicasScenario {
         var capacity: UInt64 = 256 << 20
         var checkpoint: Int
         var drift: Int
+        /// Beyond what leases are made for.
+        static let wild = 1_000_000
         var repairDelay: Interval
         var trashTime: Interval
         var scrub: ScrubConfiguration
@@ -23,7 +25,7 @@ extension ReplicasScenario {
         init(isFull: Bool, random: inout SeededRandom) {
             segment = [64 << 10, 256 << 10, 2 << 20][random.below(3)]
             checkpoint = [64 << 10, 256 << 10, 1 << 30][random.below(3)]
-            drift = [0, 0, 1_000, 10_000][random.below(4)]
+            drift = [0, 10_000, 50_000, 50_000, Self.wild][random.below(5)]
             repairDelay = .milliseconds([100, 1_000, 60_000][random.below(3)])
             trashTime = .milliseconds([0, 500, 5_000][random.below(3)])
             let period = Interval.milliseconds([400, 3_000, 86_400_000][random.below(3)])

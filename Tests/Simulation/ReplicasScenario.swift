@@ -51,6 +51,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
     private var lost: Set<Int> = []
     private let mayLoseMembers: Bool
     private let isFull: Bool
+    private let isWild: Bool
     /// Damaged records that reads met until the pass was over.
     private var met: UInt64 = 0
 
@@ -61,6 +62,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
         let servers = goal + random.below(3)
         let sizes = Sizes(isFull: isFull, random: &random)
         repairDelay = sizes.repairDelay
+        isWild = sizes.drift == Sizes.wild
         scrub = sizes.scrub
         var stores: [StoreConfiguration] = []
         var nodes = Self.masterNodes(masters, goal: goal, sizes, &random)
@@ -110,6 +112,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
     }
 
     func run() {
+        history.check.allowsStale = isWild
         for node in world.nodes { world.start(node) }
         for client in clients { client.start() }
         for client in operators { client.start() }
@@ -120,6 +123,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
         chaos.calm()
         for client in clients { client.isStopping = true }
         for client in operators { client.isStopping = true }
+        if isWild { mendClocks() }
         settle("calm")
         awaitWholeSets()
         awaitScrub()
@@ -402,7 +406,37 @@ final class ReplicasScenario: Scenario, WorldObserver {
         }
     }
 
+    /// Clocks that were as wrong as no lease allows are right again: from now on no read is stale
+    /// that begins when the leases of before are over.
+    private func mendClocks() {
+        for node in world.nodes { node.clock.mend(at: world.now) }
+        settle("wild clocks")
+        world.run(until: world.now + Limits.grant)
+        history.check.allowsStale = false
+        if history.check.stale > 0 { reached.insert("stale-read-by-wild-clocks") }
+        reached.insert("clocks-went-wild")
+    }
+
+    /// Where a primary serves, none of an earlier epoch answers reads any more (C11).
+    private func checkLeases(_ node: SimNode) {
+        guard !isWild, let core = node.core as? ChunkServerCore else { return }
+        let own = core.served(now: node.clock.time(at: world.now).now)
+        guard !own.isEmpty else { return }
+        for other in world.nodes where other !== node {
+            guard let core = other.core as? ChunkServerCore else { continue }
+            for old in core.served(now: other.clock.time(at: world.now).now) where old.hasLease {
+                guard let new = own.first(where: { $0.set == old.set && $0.epoch > old.epoch })
+                else { continue }
+                world.fail(
+                    "leases",
+                    "set \(new.set): \(node.name) serves in epoch \(new.epoch), and "
+                        + "\(other.name) reads in \(old.epoch)")
+            }
+        }
+    }
+
     func stepped(_ node: SimNode) {
+        checkLeases(node)
         guard checkedRuns[node.place] != node.run else { return }
         checkedRuns[node.place] = node.run
         if node.run > 1 {

@@ -358,18 +358,25 @@ extension SimDisk {
         }
         guard !candidates.isEmpty else { return nil }
         let (name, index) = candidates[random.below(candidates.count)]
-        damage += 1
         switch kind {
         case .flip: break
         case .unreadable:
+            damage += 1
             files[name]!.badPages.append(index)
             return "\(name) page \(index) unreadable"
         case .lostWrite:
+            damage += 1
             files[name]!.pages[index] = nil
             return "\(name) page \(index) was never written"
         }
-        let byte = random.below(Self.page)
-        files[name]!.pages[index]![byte] ^= 1 << UInt8(random.below(8))
-        return "\(name) byte \(index * Self.page + byte)"
+        let byte = index * Self.page + random.below(Self.page)
+        flip(name, byte, UInt8(random.below(8)))
+        return "\(name) byte \(byte)"
+    }
+
+    /// Damages one bit at rest.
+    package mutating func flip(_ name: DiskFile, _ byte: Int, _ bit: UInt8) {
+        damage += 1
+        files[name]!.pages[byte / Self.page]![byte % Self.page] ^= 1 << bit
     }
 }

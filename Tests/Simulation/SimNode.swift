@@ -14,23 +14,39 @@ package struct SimClock: Sendable {
     /// The wall clock, of CLOCK_BOOTTIME.
     package var wall: Timestamp
 
-    /// A machine's clocks, drawn; drift at most so many millionths.
+    /// A machine's clocks, drawn; drift at most so many millionths, and that much in most of them.
+    /// Twice as fast, or half as fast, where the bound is a million.
     package init(random: inout SeededRandom, drift bound: Int) {
         offset = .seconds(Int64(random.below(100_000)))
-        drift = Int64(random.below(2 * bound + 1) - bound)
+        let most = [-min(bound, 500_000), bound][random.below(2)]
+        drift = Int64(random.chance(2, of: 3) ? most : random.below(2 * bound + 1) - bound)
+        if drift < -500_000 { drift = 0 }
         let jump = Interval.seconds(Int64(random.below(7_200) - 3_600))
         wall = Timestamp(nanoseconds: 1_700_000_000_000_000_000) + jump
     }
     /// What the clocks show.
     package func time(at virtual: Instant) -> NodeTime {
-        let elapsed = virtual.nanoseconds + virtual.nanoseconds / 1_000_000 * drift
+        let elapsed = elapsed(at: virtual)
         let now = Instant(nanoseconds: offset.nanoseconds + elapsed)
         return NodeTime(now: now, wall: wall + Interval(nanoseconds: elapsed))
+    }
+    private func elapsed(at virtual: Instant) -> Int64 {
+        let (whole, rest) = virtual.nanoseconds.quotientAndRemainder(dividingBy: 1_000_000)
+        return virtual.nanoseconds + whole * drift + rest * drift / 1_000_000
+    }
+    /// From now on it runs as virtual time does.
+    mutating func mend(at virtual: Instant) {
+        let gained = Interval(nanoseconds: elapsed(at: virtual) - virtual.nanoseconds)
+        offset = Interval(nanoseconds: offset.nanoseconds + gained.nanoseconds)
+        wall = wall + gained
+        drift = 0
     }
     /// The virtual time at which CLOCK_BOOTTIME shows `local`, or a little later.
     func virtual(_ local: Instant) -> Instant {
         let elapsed = max(0, min(local.nanoseconds - offset.nanoseconds, 1 << 50))
-        return Instant(nanoseconds: elapsed - elapsed / 1_000_000 * drift + 1_000)
+        let (whole, rest) = elapsed.quotientAndRemainder(dividingBy: 1_000_000 + drift)
+        let exact = whole * 1_000_000 + rest * 1_000_000 / (1_000_000 + drift)
+        return Instant(nanoseconds: exact + 1_000)
     }
 }
 

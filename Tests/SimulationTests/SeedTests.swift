@@ -63,6 +63,7 @@ private func expectNoFailure(
                 "master-removed", "leader-removed-itself", "master-transfer-ordered",
                 "wiped-master-replaced", "learner-with-snapshot-promoted",
                 "wiped-master-voted-again", "damage-left-behind",
+                "entry-mended", "entries-mended-on-two",
             ])
     }
 
@@ -73,7 +74,7 @@ private func expectNoFailure(
             probes: [
                 "write-acknowledged", "second-epoch", "restarted", "disk-broke", "scrub-passed",
                 "scrub-found", "scrub-repaired", "copies-compared", "members-lost",
-                "went-on-alone",
+                "went-on-alone", "clocks-went-wild",
             ])
     }
 

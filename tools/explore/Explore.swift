@@ -2,7 +2,7 @@
 // found.
 //
 //   explore masters [--leaderships N] [--proposals N] [--reads N] [--restarts N]
-//           [--duplicates N] [--slow-disks] [--led] [--replaces] [--limit STATES]
+//           [--losses N] [--duplicates N] [--slow-disks] [--led] [--replaces] [--limit STATES]
 //   explore [--changes N] [--writes N] [--retries N] [--restarts N] [--silences N]
 //           [--min-members N] [--members N] [--slow-disks] [--leases] [--alone]
 //           [--limit STATES]
@@ -61,6 +61,7 @@ private func parseMasters(_ words: ArraySlice<String>) -> (scope: PaxosScope, li
         case "--proposals": scope.proposals = value
         case "--reads": scope.reads = value
         case "--restarts": scope.restarts = value
+        case "--losses": scope.losses = value
         case "--duplicates": scope.duplicates = value
         case "--limit": limit = value
         default: return nil
