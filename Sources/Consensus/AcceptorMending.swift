@@ -18,6 +18,22 @@ extension Acceptor {
         missing.first.map { ($0, log.hash(at: $0)) }
     }
 
+    /// Whom its log names as masters, as the last entry about each does. Until it is sound it can't
+    /// tell who of them still is one, so it asks them all (masters seed 100144).
+    var named: [MasterMember] {
+        guard isMending else { return [] }
+        var named: [MasterMember] = []
+        var slot = log.end
+        while slot > log.start {
+            for member in log[slot].membership?.members ?? []
+            where member.id != id && !named.contains(where: { $0.id == member.id }) {
+                named.append(member)
+            }
+            slot = Slot(rawValue: slot.rawValue - 1)
+        }
+        return named
+    }
+
     /// Takes bodies of others: only those that it had have these hashes.
     mutating func mend(with page: [PaxosEntry], _ effects: inout [PaxosEffect]) {
         let found = page.filter {

@@ -123,6 +123,10 @@ package struct PaxosNode: Hashable, Sendable {
         membership = members
         acting = .none
         if members[id] != nil { act(in: members) }
+        for member in acceptor.named
+        where !election.neighbours.contains(where: { $0.id == member.id }) {
+            election.admit(member.id)
+        }
     }
 
     // MARK: What the host may ask
@@ -139,6 +143,8 @@ package struct PaxosNode: Hashable, Sendable {
     package var hasRot: Bool { !acceptor.isTrusted }
     /// Its log is damaged, and it gets what it lacks from others.
     package var isMending: Bool { acceptor.isMending }
+    /// Whom it asks for them beside the masters that it knows already.
+    package var namedMasters: [MasterMember] { acceptor.named }
     /// How many entries it lacks.
     package var missing: Int { acceptor.missing.count }
     /// The highest ballot it promised.

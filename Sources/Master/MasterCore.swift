@@ -338,7 +338,8 @@ package struct MasterCore: NodeCore, Sendable {
             members: masters.membership, base: snapshot.base, records: recovered, hasRot: hasRot,
             seed: random.next(), now: time.now)
         recovered = []
-        tellAddresses()
+        tellAddresses(of: paxos?.namedMasters ?? [])
+        tellAddresses(of: masters.membership.members)
         tellSnapshots()
     }
 

@@ -97,11 +97,11 @@ extension MasterCore {
         masters.membership = next
         let names = next.members.map { $0.isVoter ? "\($0.id)" : "\($0.id) (joins)" }
         report("configuration \(next.number): masters \(names.joined(separator: ", "))")
-        tellAddresses()
+        tellAddresses(of: masters.membership.members)
     }
 
-    mutating func tellAddresses() {
-        for member in masters.membership.members where member.id != configuration.id {
+    mutating func tellAddresses(of members: [MasterMember]) {
+        for member in members where member.id != configuration.id {
             tell(.master(member.id), isAt: member.address)
         }
     }
