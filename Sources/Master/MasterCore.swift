@@ -338,8 +338,7 @@ package struct MasterCore: NodeCore, Sendable {
             members: masters.membership, base: snapshot.base, records: recovered, hasRot: hasRot,
             seed: random.next(), now: time.now)
         recovered = []
-        tellAddresses(of: paxos?.namedMasters ?? [])
-        tellAddresses(of: masters.membership.members)
+        tellAddresses()
         tellSnapshots()
     }
 

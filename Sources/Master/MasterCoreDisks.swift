@@ -20,12 +20,11 @@ extension MasterCore {
     /// Disks that the log knows, and that their server does not report any more. Of a server that
     /// is down nobody knows.
     func lostDisks(of server: ServerID) -> [DiskID] {
-        guard let state = lead?.server(server), let heard = state.heard, state.isUp,
-            !state.disks.isEmpty
-        else { return [] }
-        return namespace.diskRecords.filter {
-            $0.server == server && !state.isHeard($0.id, heard)
-        }.map(\.id)
+        namespace.diskRecords.filter { $0.server == server && isLost($0) }.map(\.id)
+    }
+    private func isLost(_ disk: DiskRecord) -> Bool {
+        guard let state = lead?.server(disk.server), let heard = state.heard else { return false }
+        return state.isUp && !state.disks.isEmpty && !state.isHeard(disk.id, heard)
     }
 
     /// Its disk is older than it is known, or a copy: nothing of it is used (S8).
@@ -36,19 +35,18 @@ extension MasterCore {
     }
 
     mutating func watchLostDisks() {
-        for server in lead?.servers ?? [] where lead?.isOperating == false {
-            let lost = lostDisks(of: server.id).first { disk in
-                let since = lead?.downSince[disk] ?? time.now
-                return time.now - since >= configuration.repairDelay
-                    && !namespace.holdsCopy(disk)
-            }
-            guard let lost else { continue }
-            report("disk \(lost) is not reported any more and holds no copy: it is forgotten")
-            lead?.update(server.id) { $0.forget(lost) }
-            lead?.downSince[lost] = nil
-            lead?.isOperating = true
-            submit(.operate(.removeDisk(lost)), for: .operate)
+        guard let lead, !lead.isOperating else { return }
+        let lost = namespace.diskRecords.first { disk in
+            guard let since = lead.downSince[disk.id] else { return false }
+            return time.now - since >= configuration.repairDelay && isLost(disk)
+                && !namespace.holdsCopy(disk.id)
         }
+        guard let lost else { return }
+        report("disk \(lost.id) is not reported any more and holds no copy: it is forgotten")
+        self.lead?.update(lost.server) { $0.forget(lost.id) }
+        self.lead?.downSince[lost.id] = nil
+        self.lead?.isOperating = true
+        submit(.operate(.removeDisk(lost.id)), for: .operate)
     }
 
     mutating func watchWornDisks() {
@@ -58,9 +56,10 @@ extension MasterCore {
                 lead?.update(server.id) { $0.spared = damaged }
                 continue
             }
+            guard damaged >= server.spared + Limits.wornRecords, lead?.isOperating == false
+            else { continue }
             let up = lead?.servers.count(where: \.isUp) ?? 0
-            guard damaged >= server.spared + Limits.wornRecords, lead?.isOperating == false,
-                namespace.drainingServers.count * 3 < up, namespace.mayDrain(server.id)
+            guard namespace.drainingServers.count * 3 < up, namespace.mayDrain(server.id)
             else { continue }
             report(
                 "\(damaged) records of server \(server.id) were found damaged: it is drained",

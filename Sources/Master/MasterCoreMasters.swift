@@ -97,10 +97,11 @@ extension MasterCore {
         masters.membership = next
         let names = next.members.map { $0.isVoter ? "\($0.id)" : "\($0.id) (joins)" }
         report("configuration \(next.number): masters \(names.joined(separator: ", "))")
-        tellAddresses(of: masters.membership.members)
+        tellAddresses()
     }
 
-    mutating func tellAddresses(of members: [MasterMember]) {
+    mutating func tellAddresses() {
+        let members = (paxos?.namedMasters ?? []) + masters.membership.members
         for member in members where member.id != configuration.id {
             tell(.master(member.id), isAt: member.address)
         }

@@ -234,7 +234,7 @@ extension MasterCore {
                 plan.slot, EntryHash(plan.entry), fetch.ballot, masters.membership,
                 masters.started) ?? []
         carryOut(effects)
-        tellAddresses(of: masters.membership.members)
+        tellAddresses()
         tellSnapshots()
         report("goes on from the snapshot of slot \(plan.slot)")
     }

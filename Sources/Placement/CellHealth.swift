@@ -154,9 +154,9 @@ package enum CellHealth {
         let failed = view.servers.filter { server in
             said.contains(server.id) || !server.isUp && living.contains(server.id.unit)
         }.map(\.id)
-        let down = view.servers.map(\.id).filter { id in
-            view.server(id)?.isUp == false && !failed.contains(id) && !facts.refused.contains(id)
-        }
+        let down = view.servers.filter { server in
+            !server.isUp && !failed.contains(server.id) && !facts.refused.contains(server.id)
+        }.map(\.id)
         let lists: [(HealthFinding.Code, [ServerID])] = [
             (.serverDown, down), (.serverRefused, facts.refused), (.diskFailed, failed),
         ]

@@ -54,7 +54,7 @@ package struct DiskStore: Sendable {
     /// Of the sets whose records are being loaded, the last one used at the end.
     var finders: [RecordFinder] = []
     var hasUnknownDamage = false
-    /// Where damaged records are in their files: the last `Limits.damagedPlaces` that were met.
+    /// Where damaged records are in their files: at most `Limits.damagedPlaces` of them.
     var damage: [(set: SetID, number: RecordNumber, place: DamagedPlace)] = []
     /// Nothing of this disk can be trusted before its sets have reconciled: its index was lost,
     /// and with it a part of the log that the index had replaced (DESIGN 3.1).

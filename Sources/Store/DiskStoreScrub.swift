@@ -33,7 +33,11 @@ extension DiskStore {
     }
     /// Where damage is now, as far as it was met since the start: some of the places.
     package var damagedPlaces: [DamagedPlace] {
-        damage.filter { ledger($0.set)?.rotten.contains($0.number) ?? false }.map(\.place)
+        presentDamage.map(\.place)
+    }
+    /// What of `damage` nothing has repaired.
+    private var presentDamage: [(set: SetID, number: RecordNumber, place: DamagedPlace)] {
+        damage.filter { ledger($0.set)?.rotten.contains($0.number) ?? false }
     }
 
     /// When `scrub` wants to be called although nothing happened.
@@ -155,9 +159,7 @@ extension DiskStore {
         _ count: WritableKeyPath<ScrubProgress, UInt64>
     ) -> StoreOutput {
         if let place, damagedPlace(set, item.number) == nil {
-            damage.removeAll { [ledgers] known in
-                !ledgers.contains { $0.set == known.set && $0.rotten.contains(known.number) }
-            }
+            damage = presentDamage
             if damage.count < Limits.damagedPlaces { damage.append((set, item.number, place)) }
         }
         if let index = ledgerIndex(set), !ledgers[index].rotten.contains(item.number) {

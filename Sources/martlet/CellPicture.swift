@@ -94,6 +94,11 @@ struct CellPicture {
         }
     }
 
+    /// How many sets have a member on one of the disks.
+    func copies(on disks: [DiskID]) -> Int {
+        sets.count { $0.configuration.members.contains(where: disks.contains) }
+    }
+
     /// For the rules of placement: disks with their use, and every set.
     var view: ClusterView {
         ClusterView(

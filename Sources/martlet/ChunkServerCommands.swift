@@ -44,17 +44,12 @@ struct ChunkServerList: ParsableCommand {
             ])
             for disk in server.lost {
                 rows.append([
-                    server.name, "disk \(disk)", "-", "lost", "\(copies(disk, picture))", "-", "-",
-                    "-",
+                    server.name, "disk \(disk)", "-", "lost",
+                    "\(picture.copies(on: [disk]))", "-", "-", "-",
                 ])
             }
         }
         return table(rows)
-    }
-
-    /// Sets that still have a member on a disk that is lost.
-    private static func copies(_ disk: DiskID, _ picture: CellPicture) -> Int {
-        picture.sets.count { $0.configuration.members.contains(disk) }
     }
 
     private static func json(_ picture: CellPicture) -> JSON {
@@ -72,7 +67,7 @@ struct ChunkServerList: ParsableCommand {
                         server.lost.map { disk in
                             .object([
                                 ("id", .string("\(disk)")),
-                                ("sets", .integer(Int64(copies(disk, picture)))),
+                                ("sets", .integer(Int64(picture.copies(on: [disk])))),
                             ])
                         })
                 ),

@@ -234,7 +234,7 @@ struct ServerExplanation {
                     + "\(Amounts.human(disk.capacity)) used, \(data)")
         }
         for disk in server.lost {
-            let sets = picture.sets.count { $0.configuration.members.contains(disk) }
+            let sets = picture.copies(on: [disk])
             lines.append(
                 "  disk \(disk): not there any more; \(sets) sets still have it as a member, with "
                     + "none it is forgotten")

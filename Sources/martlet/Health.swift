@@ -172,10 +172,6 @@ private struct HealthWords {
         guard let state = picture.sets.first(where: { $0.id == set }) else { return "" }
         return state.task.map { picture.inNames($0.waits) } ?? picture.service(of: state)
     }
-    /// How many sets have a member on one of the disks.
-    private func waiting(_ finding: HealthFinding) -> Int {
-        picture.sets.count { $0.configuration.members.contains(where: finding.disks.contains) }
-    }
     private func service(of set: SetID?) -> String {
         picture.sets.first { $0.id == set }.map { picture.service(of: $0) } ?? ""
     }
@@ -213,8 +209,8 @@ private struct HealthWords {
                 + "is used"
         case .diskFailed: return "the disk of \(who) has failed; it is not used any more"
         case .diskLost:
-            return "\(who): not there any more, its server has another one; \(waiting(finding)) "
-                + "sets still count on it"
+            return "\(who): not there any more, its server has another one; "
+                + "\(picture.copies(on: finding.disks)) sets still count on it"
         case .diskWorn:
             return "\(finding.count) records on \(who) were found damaged so far, "
                 + "\(Limits.wornRecords) are too many: it is drained as soon as others have room"
