@@ -83,11 +83,13 @@ extension ChunkServerCore {
     /// the backups in one frame.
     private mutating func drainQueue(_ index: Int) {
         var taken: [WriteDraft] = []
-        var bytes = 0
+        var (bytes, records) = (0, 0)
         while let write = sets[index].waiting.first {
-            if bytes + write.size > Limits.frameData {
+            bytes += write.size
+            records += write.request.extents.count
+            if bytes > Limits.frameData || records > ReplicationMessage.records {
                 number(&taken, index)
-                bytes = 0
+                (bytes, records) = (write.size, write.request.extents.count)
             }
             let isLost = sets[index].replica.isBackup
             let takesWrites = sets[index].replica.takesWrites
@@ -102,7 +104,6 @@ extension ChunkServerCore {
             }
             _ = sets[index].waiting.removeFirst()
             queuedBytes -= write.size
-            bytes += write.size
             if let status = isLost ? .notPrimary : start(write, index, &taken) {
                 let epoch = sets[index].replica.promised
                 finish(

@@ -265,9 +265,10 @@ final class Cell {
         return name
     }
 
-    /// Waits until no replica set waits for a member or a new epoch.
+    /// Waits until no replica set waits for a member or a new epoch. One that lost all members but
+    /// one waits for `Limits.repairDelay` (decision 0010).
     func settled() throws {
-        try eventually("no set waits") {
+        try eventually("no set waits", limit: 120) {
             let outcome = try attempt(["status", "--json", "--deadline", "5"])
             return outcome.status == 0 && number("waiting", in: outcome.output) == 0
         }
