@@ -19,8 +19,9 @@ struct FooterHeader: Hashable, Sendable {
     static let magic: UInt32 = 0x4653_4C4D  // MLSF
     static let version: UInt16 = 1
     static let size = 64
-    /// Bytes of record headers; a segment with more gets no footer.
-    static let bound = 4 << 20
+    /// Bytes of record headers: those of a segment that is full of blocks of 4 KiB. A segment with
+    /// more gets no footer.
+    static let bound = 16 << 20
 
     func encode() -> [UInt8] {
         var writer = ByteWriter(capacity: Self.size)
@@ -109,11 +110,10 @@ extension SegmentLog {
     /// Takes the next bytes of a footer. Goes on with the next segment once it is whole, or scans
     /// this one if it is no good.
     mutating func footerRead(_ bytes: [UInt8], now: Instant) -> [LogOutput] {
-        guard var recovery, let scanner = recovery.scanner else { return [] }
         let isShort = bytes.isEmpty
-        recovery.footer += bytes
+        recovery?.footer += bytes
+        guard var recovery, let scanner = recovery.scanner else { return [] }
         let identity = scanner.identity
-        self.recovery = recovery
         guard
             let header = try? FooterHeader(decoding: recovery.footer.prefix(FooterHeader.size)),
             header.identity == identity, Int(header.offset) == recovery.scanEnd
