@@ -52,10 +52,8 @@ struct CheckpointState: Sendable {
 }
 
 extension DiskStore {
-    /// Blocks of a checkpoint that are on their way to the disk together.
+    /// Blocks of a checkpoint that are on their way together, to the disk or from it.
     static var blocksInFlight: Int { 2 }
-    /// Those that are read together at the start.
-    static var blocksRead: Int { 4 }
     private static var refusedPause: Interval { .seconds(1) }
 
     private var checkpointIdentity: SegmentIdentity {
@@ -155,7 +153,7 @@ extension DiskStore {
         guard let head = checkpoints.loading else { return [] }
         var outputs: [StoreOutput] = []
         repeat {
-            let window = Self.blocksRead * CheckpointBlock.stride
+            let window = Self.blocksInFlight * CheckpointBlock.stride
             while checkpoints.readOffset < checkpoints.offset + window {
                 let offset = checkpoints.readOffset
                 outputs.append(

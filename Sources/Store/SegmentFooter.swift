@@ -112,25 +112,32 @@ extension SegmentLog {
     mutating func footerRead(_ bytes: [UInt8], now: Instant) -> [LogOutput] {
         let isShort = bytes.isEmpty
         recovery?.footer += bytes
-        guard var recovery, let scanner = recovery.scanner else { return [] }
-        let identity = scanner.identity
-        guard
-            let header = try? FooterHeader(decoding: recovery.footer.prefix(FooterHeader.size)),
-            header.identity == identity, Int(header.offset) == recovery.scanEnd
+        guard let read = recovery?.footer.count, let scanner = recovery?.scanner,
+            let header = (recovery?.footer.prefix(FooterHeader.size)).flatMap({
+                try? FooterHeader(decoding: $0)
+            }), header.identity == scanner.identity, Int(header.offset) == recovery?.scanEnd
         else { return scan(now: now) }
-        let missing = FooterHeader.size + Int(header.length) - recovery.footer.count
-        if missing > 0, !isShort { return [readFooter()] }
+        let length = FooterHeader.size + Int(header.length)
+        if read < length, !isShort {
+            recovery?.footer.reserveCapacity(length + Limits.diskWrite)
+            return [readFooter()]
+        }
+        guard var recovery else { return [] }
         let headers = recovery.footer.dropFirst(FooterHeader.size).prefix(Int(header.length))
         let records = scanner.copies(in: headers)
         let last = recovery.chain.dropFirst(recovery.index + 1).first?.link?.previous.number
-        guard missing <= 0, Checksum(of: headers).value == header.checksum,
+        guard read >= length, Checksum(of: headers).value == header.checksum,
             records.count == Int(header.count), last == records.last?.number
         else { return scan(now: now) }
+        // There are a hundred thousand: nothing is kept twice.
+        self.recovery = nil
+        recovery.footer = []
         for record in records { recovery.sequencer.record(record, isIntact: true) }
-        let outputs = Self.take(&recovery.sequencer)
+        var outputs = Self.take(&recovery.sequencer)
         recovery.index += 1
         self.recovery = recovery
-        return outputs + beginScan(now: now)
+        outputs += beginScan(now: now)
+        return outputs
     }
 
     mutating func readFooter() -> LogOutput {
