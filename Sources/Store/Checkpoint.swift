@@ -24,7 +24,7 @@ struct CheckpointBlock: Hashable, Sendable {
     var checksum: UInt32
 
     static let magic: UInt32 = 0x5043_4C4D  // MLCP
-    static let version: UInt16 = 1
+    static let version: UInt16 = 2
     static let headerSize = 64
     static let stride = 1 << 20
     static let capacity = stride - headerSize
@@ -104,7 +104,7 @@ enum CheckpointItem {
     case scrub(ScrubProgress)
     case trims([ChunkTrim])
 
-    /// Extents, or trims, of one item.
+    /// Extents, trims, or small chunks, of one item.
     static let extents = 1_024
 
     func encode(into writer: inout ByteWriter) {
@@ -187,9 +187,9 @@ enum CheckpointItem {
         whole.encodeHeader(into: &writer)
     }
 
-    /// Reads one item.
-    init(from reader: inout ByteReader) throws(DecodeError) {
-        switch try reader.read(UInt8.self) {
+    /// Reads one item of a kind.
+    init(_ kind: UInt8, from reader: inout ByteReader) throws(DecodeError) {
+        switch kind {
         case 1:
             self = .log(
                 LogPosition(
@@ -244,6 +244,39 @@ enum CheckpointItem {
                         from: try reader.read())
                 })
         case let other: throw .invalid(field: "checkpoint item", value: UInt64(other))
+        }
+    }
+}
+
+/// A chunk with one extent, of its first page, and no trims: a small file's. Its kind of item is a
+/// set, and a list of them; it is written and read without an item in memory.
+struct SmallChunk {
+    static let kind: UInt8 = 16
+    /// Bytes, of one and of what is before the first.
+    static let size = 60
+    static let headSize = 13
+    var id: ChunkID
+    var truncation: UInt32
+    var extent: ExtentEntry
+
+    /// nil for any other chunk.
+    init?(_ chunk: ChunkState) {
+        guard chunk.trims.isEmpty, let only = chunk.only else { return nil }
+        id = chunk.id
+        truncation = chunk.truncation
+        extent = only
+    }
+    func encode(into writer: inout ByteWriter) {
+        writer.write(id)
+        writer.write(truncation)
+        extent.encode(into: &writer)
+    }
+    init(from reader: inout ByteReader) throws(DecodeError) {
+        id = try reader.readChunk()
+        truncation = try reader.read()
+        extent = try ExtentEntry(from: &reader)
+        guard Int(extent.block) < ChunkState.blocksPerPage else {
+            throw .invalid(field: "block of a small chunk", value: UInt64(extent.block))
         }
     }
 }

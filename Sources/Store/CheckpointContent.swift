@@ -14,10 +14,12 @@ struct CheckpointWriter: Sendable {
     /// Segments that nothing needs once this checkpoint is durable.
     let released: [UInt32]
     private let ledgers: [SetLedger]
-    private let slots: [ChunkState?]
+    private let slots: ChunkSlots
     private var nextLedger = 0
     private var nextSlot = 0
-    private var items = ByteWriter(capacity: 64 << 10)
+    private var items = ByteWriter(capacity: CheckpointBlock.capacity)
+    /// The item of small chunks that the next one may go into.
+    private var smalls: (set: SetID, start: Int, count: Int)?
     private var index: UInt32 = 0
     private var previous: UInt32 = 0
     private var sealed: [[ArraySlice<UInt8>]] = []
@@ -65,10 +67,27 @@ struct CheckpointWriter: Sendable {
     }
 
     private mutating func add(_ item: CheckpointItem) {
+        smalls = nil
         var writer = ByteWriter(capacity: 256)
         item.encode(into: &writer)
         if items.count + writer.count > CheckpointBlock.capacity { seal(isLast: false) }
         items.append(writer.bytes)
+    }
+
+    private mutating func add(_ chunk: SmallChunk, of set: SetID) {
+        let room = CheckpointBlock.capacity - items.count
+        var item = smalls ?? (set, 0, CheckpointItem.extents)
+        if item.set != set || item.count == CheckpointItem.extents || room < SmallChunk.size {
+            if room < SmallChunk.headSize + SmallChunk.size { seal(isLast: false) }
+            item = (set, items.count, 0)
+            items.write(SmallChunk.kind)
+            items.write(set)
+            items.write(0 as UInt32)
+        }
+        item.count += 1
+        items.patch(UInt32(item.count), at: item.start + SmallChunk.headSize - 4)
+        chunk.encode(into: &items)
+        smalls = item
     }
 
     private mutating func seal(isLast: Bool) {
@@ -81,7 +100,8 @@ struct CheckpointWriter: Sendable {
         let rest = align(used, Limits.groupAlignment) - used
         sealed.append(
             [header.encode()[...], items.bytes[...], Array(repeating: 0, count: rest)[...]])
-        items = ByteWriter(capacity: 64 << 10)
+        items = ByteWriter(capacity: isLast ? 0 : CheckpointBlock.capacity)
+        smalls = nil
     }
 
     private mutating func add(_ ledger: SetLedger) {
@@ -108,6 +128,7 @@ struct CheckpointWriter: Sendable {
     }
 
     private mutating func add(_ chunk: ChunkState) {
+        if let small = SmallChunk(chunk) { return add(small, of: chunk.set) }
         add(.chunk(chunk.id, chunk.set, truncation: chunk.truncation))
         for start in stride(from: 0, to: chunk.trims.count, by: CheckpointItem.extents) {
             add(.trims(Array(chunk.trims[start...].prefix(CheckpointItem.extents))))
@@ -129,8 +150,9 @@ struct CheckpointContent: Sendable {
     private(set) var book = SegmentBook()
     private(set) var dropped: [ChunkID: RecordNumber] = [:]
     private(set) var scrub = ScrubProgress()
-    private var chunk: ChunkID?
-    private var ledger = 0
+    private var slots = ChunkSlots()
+    /// Of the chunk that was named last.
+    private var ledger: Int?
     private var index: UInt32 = 0
     private var previous: UInt32 = 0
 
@@ -147,9 +169,19 @@ struct CheckpointContent: Sendable {
         index += 1
         previous = header.checksum
         var reader = ByteReader(items)
-        while reader.remaining > 0 { try add(CheckpointItem(from: &reader)) }
-        if header.isLast { forgetUnwritten() }
-        return header.isLast
+        while reader.remaining > 0 {
+            let kind = try reader.read(UInt8.self)
+            if kind == SmallChunk.kind {
+                try addSmallChunks(from: &reader)
+            } else {
+                try add(CheckpointItem(kind, from: &reader))
+            }
+        }
+        guard header.isLast else { return false }
+        forgetUnwritten()
+        guard let chunks = ChunkTable(slots) else { throw .invalid(field: "chunks", value: 0) }
+        self.chunks = chunks
+        return true
     }
 
     /// Duplicates of records that were not durable when the checkpoint was made.
@@ -157,6 +189,27 @@ struct CheckpointContent: Sendable {
         for index in ledgers.indices {
             ledgers[index].wanted = ledgers[index].committed
             ledgers[index].forgetDuplicates(above: ledgers[index].last)
+        }
+    }
+
+    private func ledgerIndex(_ set: SetID) throws(DecodeError) -> Int {
+        let index = ledgers.place(of: set)
+        guard index < ledgers.count, ledgers[index].set == set else {
+            throw .invalid(field: "chunk's set", value: set.rawValue)
+        }
+        return index
+    }
+
+    private mutating func addSmallChunks(from reader: inout ByteReader) throws(DecodeError) {
+        let set = try reader.read(SetID.self)
+        let index = try ledgerIndex(set)
+        ledger = nil
+        let count = try reader.readCount(bound: CheckpointItem.extents)
+        ledgers[index].usage.chunks += UInt32(count)
+        for _ in 0..<count {
+            let small = try SmallChunk(from: &reader)
+            slots.append(small.id, of: set, truncation: small.truncation, small.extent)
+            ledgers[index].usage.count(small.extent, &book)
         }
     }
 
@@ -182,23 +235,19 @@ struct CheckpointContent: Sendable {
             ledger.isTailUnknown = isTailUnknown
             ledgers.append(ledger)
         case .chunk(let found, let set, let truncation):
-            let index = ledgers.firstIndex(notBelow: { $0.set < set })
-            guard index < ledgers.count, ledgers[index].set == set, chunks[found] == nil
-            else { throw .invalid(field: "chunk's set", value: set.rawValue) }
-            chunk = found
+            let index = try ledgerIndex(set)
             ledger = index
-            chunks.change(found, of: set, &ledgers[index].usage, &book) { state, _, _ in
-                state.truncation = truncation
-            }
+            ledgers[index].usage.chunks += 1
+            slots.append(found, of: set, truncation: truncation)
         case .trims(let trims):
-            guard let chunk else { throw .invalid(field: "trims", value: 0) }
-            chunks.change(chunk, of: ledgers[ledger].set, &ledgers[ledger].usage, &book) {
-                state, _, _ in state.trims += trims
+            guard let ledger else { throw .invalid(field: "trims", value: 0) }
+            slots.change(slots.count - 1, &ledgers[ledger].usage, &book) { state, _, _ in
+                state.trims += trims
             }
         case .extents(let entries):
-            guard let chunk else { throw .invalid(field: "extents", value: 0) }
+            guard let ledger else { throw .invalid(field: "extents", value: 0) }
             var isOrdered = true
-            chunks.change(chunk, of: ledgers[ledger].set, &ledgers[ledger].usage, &book) {
+            slots.change(slots.count - 1, &ledgers[ledger].usage, &book) {
                 state, usage, book in
                 for entry in entries where isOrdered {
                     isOrdered = state.append(entry, &usage, &book)

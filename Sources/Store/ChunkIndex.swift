@@ -4,27 +4,29 @@
 //  1. The extents of one block are in the order of their record numbers: later ones lie above.
 //  2. An extent that a single later one covers is not listed.
 //  3. `SegmentBook` counts each listed extent once.
-//  4. Slots are iterated, never the dictionary (T2).
-//  5. A copy that has the listed extents and trims, and no others, has the same content (C9).
+//  4. A copy that has the listed extents and trims, and no others, has the same content (C9).
 
 import Base
 
 /// A visible extent: 40 bytes.
 struct ExtentEntry: Hashable, Sendable {
-    var number: RecordNumber
-    var epoch: Epoch
-    var segment: UInt32
-    var offset: UInt32
-    /// Content bytes that were not truncated away, from the start.
-    var visible: UInt32
+    var number = RecordNumber.none
+    var epoch = Epoch.none
+    var segment: UInt32 = 0
+    var offset: UInt32 = 0
+    /// Content bytes that were not truncated away, from the start; 0: it is none.
+    var visible: UInt32 = 0
     /// Bytes of the payload.
-    var stored: UInt32
-    var headerLength: UInt16
-    var block: UInt16
+    var stored: UInt32 = 0
+    var headerLength: UInt16 = 0
+    var block: UInt16 = 0
     /// First byte in the block.
-    var start: UInt16
+    var start: UInt16 = 0
     /// Content bytes - 1.
-    var last: UInt16
+    var last: UInt16 = 0
+
+    /// None.
+    init() {}
 
     init(_ extent: Extent, number: RecordNumber, epoch: Epoch, place: LogPlace) {
         self.number = number
@@ -39,6 +41,7 @@ struct ExtentEntry: Hashable, Sendable {
         last = UInt16(extent.length - 1)
     }
 
+    var isNone: Bool { visible == 0 }
     var place: LogPlace {
         LogPlace(
             segment: segment, offset: offset, headerLength: UInt32(headerLength),
@@ -109,6 +112,19 @@ extension LogPlace {
     }
 }
 
+extension StoreUsage {
+    mutating func count(_ entry: ExtentEntry, _ book: inout SegmentBook) {
+        book.add(entry.place)
+        stored += UInt64(entry.stored)
+        logical += UInt64(entry.visible)
+    }
+    mutating func forget(_ entry: ExtentEntry, _ book: inout SegmentBook) {
+        book.remove(entry.place)
+        stored -= UInt64(entry.stored)
+        logical -= UInt64(entry.visible)
+    }
+}
+
 /// A trim that was applied to a chunk.
 struct ChunkTrim: Hashable, Sendable {
     var number: RecordNumber
@@ -148,14 +164,16 @@ struct ChunkState: Sendable {
     var truncation: UInt32 = 0
     /// Ascending by number; without those of which a later one took away at least as much.
     var trims: [ChunkTrim] = []
-    private var form = Form.none
+    var form = Form.none
 
     /// What is listed. The one extent of a small file needs no arrays.
-    private enum Form: Sendable {
+    enum Form: Sendable {
         case none
         /// It is in the first page.
         case one(ExtentEntry)
         case many([[ExtentEntry]])
+
+        init(_ pages: [[ExtentEntry]]) { self = pages.isEmpty ? .none : .many(pages) }
     }
 
     init(id: ChunkID, set: SetID) {
@@ -177,13 +195,22 @@ struct ChunkState: Sendable {
             var pages = self.pages
             form = .none
             defer {
-                if pages.count == 1, pages[0].count == 1 {
-                    form = .one(pages[0][0])
-                } else if !pages.isEmpty {
-                    form = .many(pages)
-                }
+                let isSmall = pages.count == 1 && pages[0].count == 1
+                form = isSmall ? .one(pages[0][0]) : Form(pages)
             }
             yield &pages
+        }
+    }
+
+    /// The one entry of a small file.
+    var only: ExtentEntry? { if case .one(let entry) = form { entry } else { nil } }
+
+    /// Calls `body` with each entry, ascending.
+    func visit(_ body: (ExtentEntry) -> Void) {
+        switch form {
+        case .none: break
+        case .one(let entry): body(entry)
+        case .many(let pages): for page in pages { page.forEach(body) }
         }
     }
 
@@ -211,7 +238,7 @@ struct ChunkState: Sendable {
         let page = Int(entry.block) / Self.blocksPerPage
         if case .none = form, page == 0 {
             form = .one(entry)
-            return count(entry, &usage, &book)
+            return usage.count(entry, &book)
         }
         while pages.count <= page { pages.append([]) }
         var place = pages[page].count
@@ -231,7 +258,7 @@ struct ChunkState: Sendable {
                 }
                 if other.number > entry.number { break }
                 if entry.covers(other) {
-                    forget(other, &usage, &book)
+                    usage.forget(other, &book)
                     pages[page].remove(at: place)
                     index = index.lowerBound..<index.upperBound - 1
                 } else {
@@ -243,7 +270,7 @@ struct ChunkState: Sendable {
             }
         }
         pages[page].insert(entry, at: place)
-        count(entry, &usage, &book)
+        usage.count(entry, &book)
     }
 
     /// Adds an entry that comes after all others; false if it does not.
@@ -261,23 +288,8 @@ struct ChunkState: Sendable {
             }
             pages[page].append(entry)
         }
-        count(entry, &usage, &book)
+        usage.count(entry, &book)
         return true
-    }
-
-    private func count(
-        _ entry: ExtentEntry, _ usage: inout StoreUsage, _ book: inout SegmentBook
-    ) {
-        book.add(entry.place)
-        usage.stored += UInt64(entry.stored)
-        usage.logical += UInt64(entry.visible)
-    }
-    func forget(
-        _ entry: ExtentEntry, _ usage: inout StoreUsage, _ book: inout SegmentBook
-    ) {
-        book.remove(entry.place)
-        usage.stored -= UInt64(entry.stored)
-        usage.logical -= UInt64(entry.visible)
     }
 
     /// Takes away the bytes from `trim.from` on of all extents below its number.
@@ -295,7 +307,7 @@ struct ChunkState: Sendable {
                     usage.logical -= UInt64(entry.visible - clipped.visible)
                     kept.append(clipped)
                 } else {
-                    forget(entry, &usage, &book)
+                    usage.forget(entry, &book)
                 }
             }
             pages[page] = kept
@@ -326,59 +338,18 @@ struct ChunkState: Sendable {
 
     /// Takes everything away.
     mutating func clear(_ usage: inout StoreUsage, _ book: inout SegmentBook) {
-        for page in pages { for entry in page { forget(entry, &usage, &book) } }
-        pages = []
-    }
-}
-
-/// All chunks of a disk.
-struct ChunkTable: Sendable {
-    /// Slots with a chunk and free ones; the order is that of their making.
-    private(set) var slots: [ChunkState?] = []
-    private var free: [Int32] = []
-    private var lookup: [ChunkID: Int32] = [:]
-
-    subscript(chunk: ChunkID) -> ChunkState? {
-        lookup[chunk].flatMap { slots[Int($0)] }
+        visit { usage.forget($0, &book) }
+        form = .none
+        trims = []
     }
 
-    /// Changes a chunk in place, making it first where it is missing.
-    mutating func change(
-        _ chunk: ChunkID, of set: SetID, _ usage: inout StoreUsage, _ book: inout SegmentBook,
-        _ body: (inout ChunkState, inout StoreUsage, inout SegmentBook) -> Void
-    ) {
-        let slot: Int
-        if let known = lookup[chunk] {
-            slot = Int(known)
-        } else {
-            slot = Int(free.popLast() ?? Int32(slots.count))
-            if slot == slots.count { slots.append(nil) }
-            slots[slot] = ChunkState(id: chunk, set: set)
-            lookup[chunk] = Int32(slot)
-            usage.chunks += 1
-        }
-        body(&slots[slot]!, &usage, &book)
-    }
-
-    mutating func remove(
-        _ chunk: ChunkID, _ usage: inout StoreUsage, _ book: inout SegmentBook
-    ) {
-        guard let slot = lookup.removeValue(forKey: chunk) else { return }
-        slots[Int(slot)]?.clear(&usage, &book)
-        slots[Int(slot)] = nil
-        free.append(slot)
-        usage.chunks -= 1
-    }
-}
-
-extension ChunkState {
     /// Takes away the extents of one record.
     mutating func remove(
         _ number: RecordNumber, _ usage: inout StoreUsage, _ book: inout SegmentBook
     ) {
         for page in pages.indices {
             for entry in pages[page] where entry.number == number {
-                forget(entry, &usage, &book)
+                usage.forget(entry, &book)
             }
             pages[page].removeAll { $0.number == number }
         }

@@ -14,7 +14,7 @@ import Base
 struct CheckpointState: Sendable {
     enum Purpose: Hashable, Sendable {
         case readHead(UInt8)
-        case readBlock
+        case readBlock(UInt8, offset: Int)
         case create, write, sync
     }
     /// A checkpoint found at the start.
@@ -44,11 +44,15 @@ struct CheckpointState: Sendable {
     var heads: [Head] = []
     var loading: Head?
     var content = CheckpointContent()
+    /// Of the next block that is to be taken, and to be read.
     var offset = 0
+    var readOffset = 0
+    /// Blocks that were read, by offset.
+    var arrived: [Int: [UInt8]] = [:]
 }
 
 extension DiskStore {
-    /// Blocks of a checkpoint that are on their way to the disk together.
+    /// Blocks of a checkpoint that are on their way together, to the disk or from it.
     static var blocksInFlight: Int { 2 }
     private static var refusedPause: Interval { .seconds(1) }
 
@@ -72,7 +76,10 @@ extension DiskStore {
         let bytes = Array(result.content)
         switch purpose {
         case .readHead(let file): return headRead(file, bytes)
-        case .readBlock: return blockRead(bytes)
+        case .readBlock(let file, let offset):
+            guard file == checkpoints.loading?.file else { return [] }
+            checkpoints.arrived[offset] = bytes
+            return loadBlocks()
         case .create, .write, .sync:
             if case .failed(let why) = result {
                 guard why == .noSpace else {
@@ -130,36 +137,49 @@ extension DiskStore {
     /// Tries the newest checkpoint that was not tried; without any, the whole log is replayed.
     private mutating func loadNext() -> [StoreOutput] {
         checkpoints.content = CheckpointContent()
+        checkpoints.arrived = [:]
         checkpoints.offset = 0
+        checkpoints.readOffset = 0
         checkpoints.loading = checkpoints.heads.popLast()
-        guard let head = checkpoints.loading else {
+        guard checkpoints.loading != nil else {
             phase = .replaying
             return take(log.replay(from: nil))
         }
-        return [readBlock(head)]
+        return loadBlocks()
     }
 
-    private mutating func readBlock(_ head: CheckpointState.Head) -> StoreOutput {
-        .disk(
-            .read(
-                issue(.readBlock), .checkpoint(head.file), offset: checkpoints.offset,
-                length: CheckpointBlock.stride))
-    }
-
-    private mutating func blockRead(_ bytes: [UInt8]) -> [StoreOutput] {
+    /// Takes the blocks that arrived, in order, and asks for more.
+    private mutating func loadBlocks() -> [StoreOutput] {
         guard let head = checkpoints.loading else { return [] }
-        do throws(DecodeError) {
-            let isLast = try checkpoints.content.add(
-                block: bytes, identity: checkpointIdentity, sequence: head.sequence)
-            if isLast { return install(head) }
-        } catch { return loadNext() }
-        checkpoints.offset += CheckpointBlock.stride
-        return [readBlock(head)]
+        var outputs: [StoreOutput] = []
+        repeat {
+            let window = Self.blocksInFlight * CheckpointBlock.stride
+            while checkpoints.readOffset < checkpoints.offset + window {
+                let offset = checkpoints.readOffset
+                outputs.append(
+                    .disk(
+                        .read(
+                            issue(.readBlock(head.file, offset: offset)), .checkpoint(head.file),
+                            offset: offset, length: CheckpointBlock.stride)))
+                checkpoints.readOffset += CheckpointBlock.stride
+            }
+            guard let bytes = checkpoints.arrived.removeValue(forKey: checkpoints.offset) else {
+                return outputs
+            }
+            do throws(DecodeError) {
+                let isLast = try checkpoints.content.add(
+                    block: bytes, identity: checkpointIdentity, sequence: head.sequence)
+                if isLast { return outputs + install(head) }
+            } catch { return outputs + loadNext() }
+            checkpoints.offset += CheckpointBlock.stride
+        } while true
     }
 
     private mutating func install(_ head: CheckpointState.Head) -> [StoreOutput] {
         let content = checkpoints.content
         checkpoints.content = CheckpointContent()
+        checkpoints.loading = nil
+        checkpoints.arrived = [:]
         ledgers = content.ledgers
         chunks = content.chunks
         book = content.book

@@ -211,7 +211,7 @@ extension DiskStore {
             guard left > 0 else { return }
             left -= 1
             folds.cursor = slot + 1
-            guard let chunk = chunks.slots[slot] else { continue }
+            guard let chunk = chunks.slots[slot], chunk.only == nil else { continue }
             for page in chunk.pages {
                 left -= page.count
                 var rest = page[...]

@@ -3,9 +3,7 @@
 import Base
 
 extension DiskStore {
-    func ledgerPlace(_ set: SetID) -> Int {
-        ledgers.firstIndex(notBelow: { $0.set < set })
-    }
+    func ledgerPlace(_ set: SetID) -> Int { ledgers.place(of: set) }
 
     func ledgerIndex(_ set: SetID) -> Int? {
         let index = ledgerPlace(set)

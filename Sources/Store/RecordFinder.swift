@@ -33,12 +33,9 @@ struct RecordFinder: Sendable {
             for trim in chunk.trims {
                 entries.append(Entry(number: trim.number, trace: .trim(chunk.id)))
             }
-            for page in chunk.pages {
-                for extent in page {
-                    entries.append(
-                        Entry(
-                            number: extent.number, trace: .extent(chunk.id, block: extent.block)))
-                }
+            chunk.visit { extent in
+                entries.append(
+                    Entry(number: extent.number, trace: .extent(chunk.id, block: extent.block)))
             }
         }
         for window in ledger.windows {

@@ -19,8 +19,9 @@ struct FooterHeader: Hashable, Sendable {
     static let magic: UInt32 = 0x4653_4C4D  // MLSF
     static let version: UInt16 = 1
     static let size = 64
-    /// Bytes of record headers; a segment with more gets no footer.
-    static let bound = 4 << 20
+    /// Bytes of record headers: those of a segment that is full of blocks of 4 KiB. A segment with
+    /// more gets no footer.
+    static let bound = 16 << 20
 
     func encode() -> [UInt8] {
         var writer = ByteWriter(capacity: Self.size)
@@ -109,28 +110,34 @@ extension SegmentLog {
     /// Takes the next bytes of a footer. Goes on with the next segment once it is whole, or scans
     /// this one if it is no good.
     mutating func footerRead(_ bytes: [UInt8], now: Instant) -> [LogOutput] {
-        guard var recovery, let scanner = recovery.scanner else { return [] }
         let isShort = bytes.isEmpty
-        recovery.footer += bytes
-        let identity = scanner.identity
-        self.recovery = recovery
-        guard
-            let header = try? FooterHeader(decoding: recovery.footer.prefix(FooterHeader.size)),
-            header.identity == identity, Int(header.offset) == recovery.scanEnd
+        recovery?.footer += bytes
+        guard let read = recovery?.footer.count, let scanner = recovery?.scanner,
+            let header = (recovery?.footer.prefix(FooterHeader.size)).flatMap({
+                try? FooterHeader(decoding: $0)
+            }), header.identity == scanner.identity, Int(header.offset) == recovery?.scanEnd
         else { return scan(now: now) }
-        let missing = FooterHeader.size + Int(header.length) - recovery.footer.count
-        if missing > 0, !isShort { return [readFooter()] }
+        let length = FooterHeader.size + Int(header.length)
+        if read < length, !isShort {
+            recovery?.footer.reserveCapacity(length + Limits.diskWrite)
+            return [readFooter()]
+        }
+        guard var recovery else { return [] }
         let headers = recovery.footer.dropFirst(FooterHeader.size).prefix(Int(header.length))
         let records = scanner.copies(in: headers)
         let last = recovery.chain.dropFirst(recovery.index + 1).first?.link?.previous.number
-        guard missing <= 0, Checksum(of: headers).value == header.checksum,
+        guard read >= length, Checksum(of: headers).value == header.checksum,
             records.count == Int(header.count), last == records.last?.number
         else { return scan(now: now) }
+        // There are a hundred thousand: nothing is kept twice.
+        self.recovery = nil
+        recovery.footer = []
         for record in records { recovery.sequencer.record(record, isIntact: true) }
-        let outputs = Self.take(&recovery.sequencer)
+        var outputs = Self.take(&recovery.sequencer)
         recovery.index += 1
         self.recovery = recovery
-        return outputs + beginScan(now: now)
+        outputs += beginScan(now: now)
+        return outputs
     }
 
     mutating func readFooter() -> LogOutput {

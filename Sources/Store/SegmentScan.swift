@@ -71,17 +71,15 @@ extension DiskStore {
             if left <= 0 { return false }
             left -= 1
             if let chunk = chunks.slots[scan.slot] {
-                for page in chunk.pages {
-                    left -= page.count
-                    for entry in page {
-                        guard let place = scan.place(entry.segment) else { continue }
-                        scan.found[place].append(
-                            ScrubItem(
-                                set: chunk.set, chunk: chunk.id, block: Int(entry.block),
-                                item: ReadItem(
-                                    number: entry.number, epoch: entry.epoch, place: entry.place,
-                                    visible: 0, slot: 0, order: 0)))
-                    }
+                chunk.visit { entry in
+                    left -= 1
+                    guard let place = scan.place(entry.segment) else { return }
+                    scan.found[place].append(
+                        ScrubItem(
+                            set: chunk.set, chunk: chunk.id, block: Int(entry.block),
+                            item: ReadItem(
+                                number: entry.number, epoch: entry.epoch, place: entry.place,
+                                visible: 0, slot: 0, order: 0)))
                 }
             }
             scan.slot += 1

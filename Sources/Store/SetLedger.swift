@@ -217,3 +217,10 @@ struct SetLedger: Sendable {
         return Array(old)
     }
 }
+
+extension [SetLedger] {
+    /// Where the ledger of a set is, or would be. No ledger is copied on the way.
+    func place(of set: SetID) -> Int {
+        indices.firstIndex(notBelow: { self[$0].set < set })
+    }
+}
