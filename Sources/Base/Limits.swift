@@ -85,9 +85,12 @@ package enum Limits {
 
     // Frames
     /// Block bytes in one frame.
-    package static let frameData = 128 << 10
+    package static let frameData = 256 << 10
     /// Payload of a frame: block bytes with record headers.
-    package static let framePayload = 132 << 10
+    package static let framePayload = 264 << 10
+    /// Stored bytes of this size and more are not copied, neither to or from a socket nor to the
+    /// disk.
+    package static let largePayload = 16 << 10
     /// Head of a frame: the coded message without its payload.
     package static let frameHead = 1 << 20
     /// Client bytes a server holds before it stops reading from clients.
@@ -106,6 +109,9 @@ package enum Limits {
     package static let segment = 256 << 20
     /// Records start at multiples of it.
     package static let recordAlignment = 64
+    /// What a disk writes at least: large payloads start at multiples of it, in memory and in a
+    /// segment, so that they go from the one to the other without a copy.
+    package static let sector = 512
     /// Groups start at multiples of it.
     package static let groupAlignment = 4 << 10
     /// Bytes of records in one group.

@@ -215,8 +215,9 @@ extension ChunkServerCore {
         guard let home else { return }
         var writer = ByteWriter(capacity: 160)
         message.encode(into: &writer)
-        let envelope = Envelope(head: writer.bytes, payload: message.payload)
-        effects.append(.send(.server(home.server), envelope.replication))
+        let frame = Frame(
+            kind: .replication, request: 0, head: writer.bytes, pieces: message.payloads)
+        effects.append(.send(.server(home.server), frame))
     }
 
     mutating func takeReplication(_ frame: Frame, from server: ServerID) {
@@ -246,7 +247,7 @@ extension ChunkServerCore {
             takeCopied(request, extent, message.epoch, index)
         // They count as lost until the cleaner has made room, and are sent again (C20).
         case .prepare, .fetched:
-            if store.takesNumbered(data: message.payload.count) {
+            if store.takesNumbered(data: message.payloadLength) {
                 step(index, .message(message))
             }
         default: step(index, .message(message))
@@ -263,7 +264,8 @@ extension ChunkServerCore {
 
     private func hasGoodPayload(_ message: ReplicationMessage) -> Bool {
         switch message.body {
-        case .prepare(_, let record), .fetched(_, .record(let record)): isSound(record.body)
+        case .prepare(_, let records): records.allSatisfy { isSound($0.body) }
+        case .fetched(_, .record(let record)): isSound(record.body)
         case .copied(_, let extent): isSound(.write(extent))
         default: true
         }

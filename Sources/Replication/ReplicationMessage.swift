@@ -5,7 +5,7 @@
 //     ◄── state (last prepared, epoch starts the primary may lack)
 //     begin (epoch start, missed ones) ──►      writes them
 //     ◄── acknowledge (durable through)
-//     prepare (committed, record)      ──►      appends in order
+//     prepare (committed, records)     ──►      appends in order
 //     ◄── acknowledge, or missing (after)
 //     beacon (committed, sent)         ──►      answers with acknowledge or missing
 //     lease (sent)                     ──►      grants it (C11)
@@ -55,8 +55,9 @@ package enum ReplicationBody: Hashable, Sendable {
     /// The sender has everything up to `durable` on its disk, and knows that `committed` is
     /// committed, and what its disk can take (C20).
     case acknowledge(durable: RecordNumber, committed: RecordNumber, fill: DiskFill)
-    /// A record, new or sent again with its own epoch and number (C4, C8).
-    case prepare(committed: RecordNumber, Record)
+    /// Records with consecutive numbers, new or sent again with their own epoch (C4, C8): 1 to
+    /// `ReplicationMessage.records`, with at most `Limits.frameData` stored bytes if several.
+    case prepare(committed: RecordNumber, [Record])
     /// What is committed, and the last record that was sent to the receiver.
     case beacon(committed: RecordNumber, sent: RecordNumber)
     /// A record was lost on the way: send everything after this again.
@@ -136,15 +137,20 @@ package enum LoadResult: Hashable, Sendable {
 extension ReplicationMessage {
     /// Epoch starts in one message: they fit the head of a frame.
     package static let starts = 8_192
+    /// Records in one message.
+    package static let records = 64
 
     /// The stored bytes that travel after the head.
-    package var payload: ArraySlice<UInt8> {
+    package var payloads: [ArraySlice<UInt8>] {
         switch body {
-        case .prepare(_, let record), .fetched(_, .record(let record)): record.payload
-        case .copied(_, let extent): extent.payload
+        case .prepare(_, let records): records.map(\.payload)
+        case .fetched(_, .record(let record)): [record.payload]
+        case .copied(_, let extent): [extent.payload]
         default: []
         }
     }
+    /// How many they are.
+    package var payloadLength: Int { payloads.reduce(0) { $0 + $1.count } }
 
     /// Writes all but the payload.
     package func encode(into writer: inout ByteWriter) {
@@ -176,9 +182,9 @@ extension ReplicationMessage {
             writer.write(durable)
             writer.write(committed)
             writer.write(fill.rawValue)
-        case .prepare(let committed, let record):
+        case .prepare(let committed, let records):
             writer.write(committed)
-            record.encodeHeader(into: &writer)
+            writer.writeList(records) { $1.encodeHeader(into: &$0) }
         case .beacon(let committed, let sent):
             writer.write(committed)
             writer.write(sent)
@@ -258,8 +264,13 @@ extension ReplicationBody {
                 durable: try reader.read(), committed: try reader.read(),
                 fill: try DiskFill(from: &reader))
         case 5:
-            self = .prepare(
-                committed: try reader.read(), try Record(from: &reader, payload: &payload))
+            let committed = try reader.read(RecordNumber.self)
+            let count = try reader.readCount(bound: ReplicationMessage.records)
+            guard count > 0 else { throw .invalid(field: "records", value: 0) }
+            var records: [Record] = []
+            records.reserveCapacity(count)
+            for _ in 0..<count { records.append(try Record(from: &reader, payload: &payload)) }
+            self = .prepare(committed: committed, records)
         case 6: self = .beacon(committed: try reader.read(), sent: try reader.read())
         case 7: self = .missing(after: try reader.read())
         case 8: self = .stale
@@ -313,7 +324,8 @@ extension ReplicationBody {
         case .state(let state, _): state.starts.allSatisfy { $0.configuration.set == set }
         case .begin(let start, let missed):
             start.configuration.set == set && missed.allSatisfy { $0.configuration.set == set }
-        case .prepare(_, let record), .fetched(_, .record(let record)): record.set == set
+        case .prepare(_, let records): records.allSatisfy { $0.set == set }
+        case .fetched(_, .record(let record)): record.set == set
         default: true
         }
     }

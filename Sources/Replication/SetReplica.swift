@@ -377,7 +377,8 @@ package struct SetReplica: Hashable, Sendable {
         switch message.body {
         case .state(let state, let run): takeState(state, run, from: sender)
         case .begin(let start, let missed): begin(start, missed, from: sender)
-        case .prepare(let committed, let record): prepare(record, committed, from: sender)
+        case .prepare(let committed, let records):
+            for record in records { prepare(record, committed, from: sender) }
         case .beacon(let committed, let sent): takeBeacon(committed, sent, from: sender)
         case .acknowledge(let durable, let committed, let fill):
             takeAcknowledgement(from: sender, durable, committed, fill)

@@ -268,6 +268,14 @@ extension SetReplica {
     mutating func pump(_ index: Int) {
         guard peers[index].hasBegun else { return }
         let isCopy = isThrottled(peers[index])
+        var batch: [Record] = []
+        var bytes = 0
+        func sendBatch() {
+            if batch.isEmpty { return }
+            send(.prepare(committed: committed, batch), to: peers[index].disk)
+            batch = []
+            bytes = 0
+        }
         while peers[index].sent < prepared {
             if isCopy, copyBudget <= 0 {
                 wantsCopyBudget = true
@@ -288,10 +296,19 @@ extension SetReplica {
             if isCopy { copyBudget -= record.payload.count + Self.copyOverhead }
             // What a learner gets first are old records: that says nothing of its disk.
             if !peers[index].isLearner { peers[index].delay.began(next, now) }
-            send(.prepare(committed: committed, record), to: peers[index].disk)
-            schedule(index, after: Limits.commitBeacon)
+            if bytes + record.payload.count > Limits.frameData
+                || batch.count == ReplicationMessage.records
+            {
+                sendBatch()
+            }
+            batch.append(record)
+            bytes += record.payload.count
             // What is lost on the way is loaded again.
             if !peers.contains(where: { $0.hasBegun && $0.sent < next }) { loaded[next] = nil }
+        }
+        if !batch.isEmpty {
+            sendBatch()
+            schedule(index, after: Limits.commitBeacon)
         }
         plan(index)
     }

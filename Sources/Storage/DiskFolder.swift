@@ -11,14 +11,24 @@ import Base
 import Glibc
 import Store
 
+/// How segments are read and written.
+enum DiskAccess {
+    /// Through the page cache.
+    case cached
+    /// Past it, from and to whole pages of memory.
+    case direct
+    /// Past it, from and to any sectors of memory.
+    case directBySector
+}
+
 /// An open folder. Paths and the lock; it holds no other state.
 struct DiskFolder {
     let path: String
     private let lock: OwnedDescriptor
     let directory: OwnedDescriptor
     let segments: OwnedDescriptor
-    /// Whether segments can be read and written past the page cache.
-    let isDirect: Bool
+    /// How segments can be read and written here.
+    let access: DiskAccess
 
     /// Makes the folder where it is not there, and takes its lock.
     init(_ path: String) throws(StorageError) {
@@ -29,7 +39,7 @@ struct DiskFolder {
         directory = try OwnedDescriptor(path, O_RDONLY | O_DIRECTORY)
         segments = try OwnedDescriptor(path + "/segments", O_RDONLY | O_DIRECTORY)
         try directory.sync(path)
-        isDirect = Self.probe(path + "/probe")
+        access = Self.probe(path + "/probe")
     }
 
     /// Lets another process open the folder. Nothing of it may be used afterwards.
@@ -107,15 +117,25 @@ struct DiskFolder {
         return lock
     }
     /// Some file systems refuse O_DIRECT when a file is opened, some when it is written.
-    private static func probe(_ path: String) -> Bool {
+    /// Some disks have larger sectors, and some kernels ask for more than a sector.
+    private static func probe(_ path: String) -> DiskAccess {
         guard let file = try? OwnedDescriptor(path, O_RDWR | O_CREAT | directFlag) else {
             unlink(path)
-            return false
+            return .cached
         }
         defer { unlink(path) }
         let buffer = AlignedBuffer(size: Limits.groupAlignment)
-        return pwrite(file.number, buffer.start, buffer.size, 0) == buffer.size
-            && pread(file.number, buffer.start, buffer.size, 0) == buffer.size
+        guard pwrite(file.number, buffer.start, buffer.size, 0) == buffer.size,
+            pread(file.number, buffer.start, buffer.size, 0) == buffer.size
+        else { return .cached }
+        let sector = Limits.sector
+        var vectors = Vectors()
+        vectors.add(buffer.start + sector, sector)
+        vectors.add(buffer.start + 3 * sector, 2 * sector)
+        guard vectors.write(to: file.number, at: 0) == 0,
+            pread(file.number, buffer.start + sector, sector, off_t(sector)) == sector
+        else { return .direct }
+        return .directBySector
     }
     private static func names(in path: String) throws(StorageError) -> [String] {
         guard let listing = opendir(path) else { throw failed("opendir", path) }

@@ -12,7 +12,8 @@ import Store
 /// One open file; see above for who may call what.
 final class OpenFile: @unchecked Sendable {
     private let path: String
-    private let isDirect: Bool
+    private let access: DiskAccess
+    private var isDirect: Bool { access != .cached }
     private let plain: OwnedDescriptor
     /// Writes to it are durable when they return; opened when first needed.
     private var durable: OwnedDescriptor?
@@ -22,10 +23,10 @@ final class OpenFile: @unchecked Sendable {
     private(set) var isNew: Bool
 
     /// Opens a file; makes it where it is not there and `create` is true.
-    init(_ path: String, isDirect: Bool, create: Bool) throws(StorageError) {
+    init(_ path: String, _ access: DiskAccess, create: Bool) throws(StorageError) {
         self.path = path
-        self.isDirect = isDirect
-        let flags = O_RDWR | (isDirect ? directFlag : 0)
+        self.access = access
+        let flags = O_RDWR | (access == .cached ? 0 : directFlag)
         do throws(StorageError) {
             plain = try OwnedDescriptor(path, flags)
             isNew = false
@@ -44,8 +45,12 @@ final class OpenFile: @unchecked Sendable {
         return size > 0 ? posix_fallocate(plain.number, 0, size) : 0
     }
 
-    /// Writes `length` bytes from the front of a buffer. Gives an errno, 0 for success.
-    func write(_ buffer: AlignedBuffer, length: Int, at offset: Int, durable: Bool) -> Int32 {
+    /// Writes `length` bytes of the pieces, beginning at `start` of their sum, to a place in the
+    /// file. Gives an errno, 0 for success.
+    func write(
+        _ pieces: [ArraySlice<UInt8>], from start: Int, length: Int, at offset: Int,
+        durable: Bool, pool: BufferPool
+    ) -> Int32 {
         if isDirect {
             precondition(
                 offset % Limits.groupAlignment == 0 && length % Limits.groupAlignment == 0,
@@ -56,17 +61,13 @@ final class OpenFile: @unchecked Sendable {
             guard let other = durableDescriptor() else { return errno }
             descriptor = other
         }
-        var done = 0
-        while done < length {
-            let count = pwrite(descriptor, buffer.start + done, length - done, off_t(offset + done))
-            if count > 0 {
-                done += count
-            } else if errno != EINTR {
-                // A write that makes no progress means that the device is full.
-                return count == 0 ? ENOSPC : errno
+        return pool.with { buffer in
+            withExtendedLifetime(pieces) {
+                buffer.gather(
+                    pieces, from: start, length: length, isDirect: access == .directBySector
+                ).write(to: descriptor, at: offset)
             }
         }
-        return 0
     }
     /// Must be called before writes that are not durable by themselves.
     func markDirty() { isDirty = true }

@@ -71,7 +71,7 @@ package final class PosixDisk: Sendable {
         inventory = try folder.inventory(limit: capacity)
         self.completion = completion
         self.logger = logger
-        if !folder.isDirect {
+        if folder.access == .cached {
             logger.notice("\(path): no O_DIRECT here; writing through the page cache")
         }
         Self.raiseFileLimit()
@@ -270,10 +270,8 @@ extension PosixDisk {
                 let isDurable =
                     alone && length <= Self.smallWrite && !open.isDirty && !open.isNew
                 if !isDurable { open.markDirty() }
-                let failure = pool.with { buffer in
-                    buffer.gather(pieces, from: 0, length: length)
-                    return open.write(buffer, length: length, at: offset, durable: isDurable)
-                }
+                let failure = open.write(
+                    pieces, from: 0, length: length, at: offset, durable: isDurable, pool: pool)
                 return result(failure).map { isDurable }
             }
             open.markDirty()
@@ -310,11 +308,11 @@ extension PosixDisk {
         files.withLock { files in
             if let failure = files.failure { return .failure(failure) }
             if let open = files.open[file] { return .success(open) }
-            var isDirect = false
-            if case .segment = file { isDirect = folder.isDirect }
+            var access = DiskAccess.cached
+            if case .segment = file { access = folder.access }
             do throws(StorageError) {
                 let open = try OpenFile(
-                    folder.path(of: file), isDirect: isDirect, create: create)
+                    folder.path(of: file), access, create: create)
                 files.open[file] = open
                 return .success(open)
             } catch {

@@ -34,10 +34,8 @@ final class SplitWrite: Sendable {
         while let part = take() {
             let start = part * Limits.diskWrite
             let size = min(Limits.diskWrite, length - start)
-            let failure = pool.with { buffer in
-                buffer.gather(pieces, from: start, length: size)
-                return file.write(buffer, length: size, at: offset + start, durable: false)
-            }
+            let failure = file.write(
+                pieces, from: start, length: size, at: offset + start, durable: false, pool: pool)
             progress.change { progress in
                 progress.done += 1
                 if failure != 0 { progress.failure = failure }

@@ -103,7 +103,9 @@ extension LogPlace {
     /// Bytes of log that the record costs: its own, and two copies of its headers, in the group
     /// after it and in the footer.
     var footprint: Int {
-        align(length, Limits.recordAlignment) + 2 * (RecordFrame.size + Int(headerLength))
+        let gap = payloadLength < Limits.largePayload ? 0 : Limits.sector - Limits.recordAlignment
+        return align(length, Limits.recordAlignment) + gap
+            + 2 * (RecordFrame.size + Int(headerLength))
     }
 }
 

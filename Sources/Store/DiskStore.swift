@@ -223,6 +223,7 @@ package struct DiskStore: Sendable {
         var writer = ByteWriter(capacity: 256)
         writer.write(committed)
         record.encodeHeader(into: &writer)
+        if record.payload.count >= Limits.largePayload { writer.pad(to: Limits.recordAlignment) }
         var checksum: Checksum?
         if case .write(let extent) = record.body { checksum = extent.stored }
         return append(Self.recordKind, writer.bytes, record.payload, checksum)

@@ -70,8 +70,21 @@ package struct SegmentLog: Sendable {
         var payload: ArraySlice<UInt8>
         var checksum: Checksum
 
+        /// The most bytes that it takes.
         var stride: Int {
-            align(RecordFrame.size + header.count + payload.count, Limits.recordAlignment)
+            align(length, Limits.recordAlignment)
+                + (isDirect ? Limits.sector - Limits.recordAlignment : 0)
+        }
+        var length: Int { bodyStart + payload.count }
+        private var bodyStart: Int { RecordFrame.size + header.count }
+        /// Its payload is to start at a sector, so that the disk can take it from where it is.
+        private var isDirect: Bool {
+            payload.count >= Limits.largePayload && bodyStart % Limits.recordAlignment == 0
+        }
+        /// Where it starts in a group, when something before it ends at `end`.
+        func start(after end: Int) -> Int {
+            let start = align(end, Limits.recordAlignment)
+            return isDirect ? align(start + bodyStart, Limits.sector) - bodyStart : start
         }
     }
     struct Group: Sendable {
@@ -271,23 +284,23 @@ package struct SegmentLog: Sendable {
         let copied = copies.reduce(0) { $0 + $1.count }
         let start = align(RecordFrame.size + GroupHeader.size + copied, Limits.recordAlignment)
         var count = 0
-        var bytes = 0
+        var end = start
         var headers = 0
         var rolls = false
         for record in queue {
             let header = RecordFrame.size + record.header.count
-            let isFull = bytes + record.stride > groupBytes || headers + header > groupHeaderBytes
+            let next = record.start(after: end) + record.length
+            let isFull = next - start > groupBytes || headers + header > groupHeaderBytes
             // What still fits into the open segment goes there, if anything does.
             let fits = hasRoom(
-                for: align(start + bytes + record.stride, Limits.groupAlignment),
-                headers: headers + header)
+                for: align(next, Limits.groupAlignment), headers: headers + header)
             if count == 0 { rolls = !fits }
             if count > 0 && (isFull || !(fits || rolls)) { break }
             count += 1
-            bytes += record.stride
+            end = next
             headers += header
         }
-        let length = align(start + bytes, Limits.groupAlignment)
+        let length = align(end, Limits.groupAlignment)
         var outputs = made + makeRoom(for: length, headers: headers)
         if phase == .ready, hasRoom(for: length, headers: headers) {
             outputs.append(.disk(writeGroup(count: count, start: start, length: length)))

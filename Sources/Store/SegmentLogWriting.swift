@@ -121,7 +121,7 @@ extension SegmentLog {
     mutating func writeGroup(count: Int, start: Int, length: Int) -> DiskEffect {
         guard let segment = open else { preconditionFailure("no open segment") }
         let first = queue.first?.number ?? nextNumber
-        var writer = ByteWriter(capacity: start + count * 320 + SegmentHeader.pageSize)
+        var writer = ByteWriter(capacity: start + count * 640 + SegmentHeader.pageSize)
         let offset = segment.isFresh ? 0 : segment.offset
         if segment.isFresh {
             let header = SegmentHeader(
@@ -138,6 +138,8 @@ extension SegmentLog {
         var outside: [(at: Int, payload: ArraySlice<UInt8>)] = []
         var outsideBytes = 0
         for record in queue[..<count] {
+            let end = writer.count + outsideBytes
+            writer.appendZeros(record.start(after: end) - end)
             let place = offset + writer.count + outsideBytes
             let from = writer.count
             encode(record, offset: place, identity: segment.identity, into: &writer)
@@ -153,9 +155,6 @@ extension SegmentLog {
                 outside.append((writer.count, record.payload))
                 outsideBytes += record.payload.count
             }
-            let end = writer.count + outsideBytes
-            let aligned = align(end, Limits.recordAlignment)
-            writer.appendZeros(aligned - end)
             group.last = record.number
         }
         let whole = segment.offset - offset + length

@@ -4,13 +4,12 @@
 //  1. No memory is set aside for a frame before its header is checked (Wire/Frame.swift).
 //  2. Large payloads are received into and sent from the frame's own arrays (SharedBytes); all
 //     else is copied once.
+//  3. Large payloads start at a multiple of `Limits.sector` in memory, so that a disk can take
+//     them from there.
 
 import Base
 import NIOCore
 import Wire
-
-/// Payloads from this size on are not copied.
-private let largePayload = 16 << 10
 
 /// Cuts frames out of the bytes of one connection. Lives on the connection's event loop, where it
 /// also says where the next bytes are to be received.
@@ -28,7 +27,7 @@ final class FrameParser: RecvByteBufferAllocator, @unchecked Sendable {
     private var header: FrameHeader?
     private var head: [UInt8] = []
     /// Has its whole length from the start; `filled` bytes of it are there.
-    private var payload: [UInt8] = []
+    private var payload: ArraySlice<UInt8> = []
     private var filled = 0
     private var buffers = 0
 
@@ -57,9 +56,7 @@ final class FrameParser: RecvByteBufferAllocator, @unchecked Sendable {
         Self.move(&buffer, to: &head, upTo: current.headLength)
         guard head.count == current.headLength else { return nil }
         if payload.isEmpty, current.payloadLength > 0 {
-            payload = [UInt8](unsafeUninitializedCapacity: current.payloadLength) {
-                $1 = current.payloadLength
-            }
+            payload = Self.room(for: current.payloadLength)
         }
         fillPayload(&buffer)
         guard filled == current.payloadLength else { return nil }
@@ -69,7 +66,17 @@ final class FrameParser: RecvByteBufferAllocator, @unchecked Sendable {
             payload = []
             filled = 0
         }
-        return try current.frame(head: head, payload: payload[...])
+        return try current.frame(head: head, payload: payload)
+    }
+
+    /// Bytes to be filled, at the right place in memory: an array's stay where they are.
+    private static func room(for length: Int) -> ArraySlice<UInt8> {
+        let slack = length < Limits.largePayload ? 0 : Limits.sector - 1
+        let array = [UInt8](unsafeUninitializedCapacity: length + slack) { $1 = length + slack }
+        let skip = array.withUnsafeBytes { raw in
+            raw.baseAddress.map { -Int(bitPattern: $0) & slack } ?? 0
+        }
+        return array[skip..<skip + length]
     }
 
     private static func move(
@@ -108,8 +115,8 @@ final class FrameParser: RecvByteBufferAllocator, @unchecked Sendable {
             buffers += 1
             return allocator.buffer(capacity: Self.keptBuffer)
         }
-        if payload.count - filled >= largePayload,
-            let room = ByteBuffer(filling: payload, from: filled)
+        if payload.count - filled >= Limits.largePayload,
+            let room = ByteBuffer(filling: payload.dropFirst(filled))
         {
             return room
         }
@@ -135,7 +142,7 @@ struct FrameGatherer {
         open?.writeBytes(header)
         open?.writeBytes(frame.head)
         for piece in frame.pieces {
-            if piece.count >= largePayload, let shared = ByteBuffer(sharing: piece) {
+            if piece.count >= Limits.largePayload, let shared = ByteBuffer(sharing: piece) {
                 close()
                 full.append(shared)
             } else {

@@ -26,11 +26,10 @@ extension ByteBuffer {
         self.init(owner: owner, bytes: bytes.withUnsafeBytes { $0 }, isFilled: true)
     }
 
-    /// Room for the last bytes of an array, to be received into; nil as above.
-    init?(filling array: [UInt8], from offset: Int) {
-        guard let owner = array._owner else { return nil }
-        let room = array.withUnsafeBytes { UnsafeRawBufferPointer(rebasing: $0[offset...]) }
-        self.init(owner: owner, bytes: room, isFilled: false)
+    /// The bytes of a slice as room to be received into; nil as above.
+    init?(filling bytes: ArraySlice<UInt8>) {
+        guard let owner = bytes._owner else { return nil }
+        self.init(owner: owner, bytes: bytes.withUnsafeBytes { $0 }, isFilled: false)
     }
 
     private init?(owner: AnyObject, bytes: UnsafeRawBufferPointer, isFilled: Bool) {

@@ -275,22 +275,3 @@ package struct ReadReply: Message {
         }
     }
 }
-
-/// A message between replicas, or between masters; coded by Replication and Consensus, which know
-/// no frames. `sender` and receiver are known from the connection.
-package struct Envelope: Hashable, Sendable {
-    package var head: [UInt8]
-    package var payload: ArraySlice<UInt8>
-
-    /// Wraps a coded message.
-    package init(head: [UInt8], payload: ArraySlice<UInt8> = []) {
-        self.head = head
-        self.payload = payload
-    }
-    /// The frame of a message between replicas.
-    package var replication: Frame {
-        Frame(kind: .replication, head: head, payload: payload)
-    }
-    /// The frame of a message between masters.
-    package var paxos: Frame { Frame(kind: .paxos, head: head, payload: payload) }
-}

@@ -279,8 +279,8 @@ extension ReplicationMessage {
     fileprivate var rank: (ReplicationMessage, (UInt64, UInt64)) {
         var group = self
         switch body {
-        case .prepare(let committed, let record):
-            group.body = .prepare(committed: .none, record)
+        case .prepare(let committed, let records):
+            group.body = .prepare(committed: .none, records)
             return (group, (committed.rawValue, 0))
         case .beacon(let committed, let sent):
             group.body = .beacon(committed: .none, sent: .none)

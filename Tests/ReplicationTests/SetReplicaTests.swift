@@ -163,7 +163,7 @@ import Testing
             .query(configuration, incarnation: run, after: Epoch(rawValue: 1)),
             .state(state, incarnation: run), .begin(start, missed: [start, start]),
             .acknowledge(durable: number, committed: number, fill: .full),
-            .prepare(committed: number, record), .beacon(committed: number, sent: number),
+            .prepare(committed: number, [record, record]), .beacon(committed: number, sent: number),
             .missing(after: number), .stale, .fetch(number), .fetched(number, .record(record)),
             .fetched(number, .superseded), .fetched(number, .unavailable),
             .lease(Instant(nanoseconds: 5)),
@@ -175,6 +175,9 @@ import Testing
                 epoch: Epoch(rawValue: 3), body: $0)
         }
     }
+    private func payload(_ message: ReplicationMessage) -> ArraySlice<UInt8> {
+        Array(message.payloads.joined())[...]
+    }
     private func coded(_ message: ReplicationMessage) -> [UInt8] {
         var writer = ByteWriter()
         message.encode(into: &writer)
@@ -184,7 +187,7 @@ import Testing
     @Test("Every message is read as it was written")
     func roundTrip() throws {
         for message in messages {
-            let copy = try ReplicationMessage(head: coded(message), payload: message.payload)
+            let copy = try ReplicationMessage(head: coded(message), payload: payload(message))
             #expect(copy == message)
         }
     }
@@ -202,7 +205,7 @@ import Testing
             for _ in 0..<500 {
                 var bytes = head
                 bytes[random.below(bytes.count)] = UInt8(random.below(256))
-                _ = try? ReplicationMessage(head: bytes, payload: message.payload)
+                _ = try? ReplicationMessage(head: bytes, payload: payload(message))
             }
         }
     }

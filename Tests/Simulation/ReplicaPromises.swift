@@ -139,8 +139,8 @@ struct ReplicaPromises {
                 )
             }
             primaries[epoch] = message.sender
-            if case .prepare(_, let record) = message.body, let wrong = note(record) {
-                return (false, wrong)
+            if case .prepare(_, let records) = message.body {
+                for record in records { if let wrong = note(record) { return (false, wrong) } }
             }
             return (false, commit(number, message.set, message.epoch))
         default: return (false, nil)

@@ -465,8 +465,8 @@ final class ReplicasScenario: Scenario, WorldObserver {
 extension ReplicationBody {
     fileprivate var summary: String {
         switch self {
-        case .prepare(let committed, let record):
-            "prepare \(record.number) of epoch \(record.epoch), committed \(committed)"
+        case .prepare(let committed, let records):
+            "prepare \(records.map { "\($0.number) of epoch \($0.epoch)" }), committed \(committed)"
         case .fetched(let number, let result):
             if case .record = result { "fetched \(number)" } else { "fetched \(number) \(result)" }
         default: "\(self)"

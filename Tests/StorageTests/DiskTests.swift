@@ -101,6 +101,40 @@ struct DiskTests {
         #expect(beyond == .bytes([]))
     }
 
+    @Test("Pieces are written whole, whether they lie at sectors in memory and in the file or not")
+    func vectors() throws {
+        let folder = TestFolder()
+        let segment = DiskFile.segment(1)
+        let disk = try TestDisk(folder)
+        defer { disk.close() }
+        #expect(disk.run(.create(number(1), segment, size: 8 << 20)) == .done)
+        var random = SeededRandom(seed: 3)
+        let source = (0..<(1 << 20)).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+        let base = source.withUnsafeBytes { Int(bitPattern: $0.baseAddress) }
+        for round in 0..<60 as Range<UInt64> {
+            var pieces: [ArraySlice<UInt8>] = []
+            var length = 0
+            let whole = (1 + random.below(round % 2 == 0 ? 700 : 200)) * Limits.page
+            while length < whole {
+                let count = min(
+                    whole - length, [64, 512, 3_000, 16 << 10, 65_536, 70_001][random.below(6)])
+                // Often as the file has it, by sectors; else anywhere.
+                var from = random.below(source.count - count - 1_024)
+                if random.chance(3, of: 4) { from += (length - from - base) & (Limits.sector - 1) }
+                pieces.append(source[from..<from + count])
+                length += count
+            }
+            let offset = random.below(64) * Limits.page
+            let write = DiskEffect.write(
+                number(10 + 2 * round), segment, offset: offset, pieces: pieces,
+                durable: random.chance(1, of: 2))
+            #expect(disk.run(write) == .done)
+            let read = disk.run(
+                .read(number(11 + 2 * round), segment, offset: offset, length: length))
+            #expect(read == .bytes(Array(pieces.joined())), "round \(round)")
+        }
+    }
+
     @Test("Changes of one file take effect and are reported in the order of issue")
     func order() throws {
         let folder = TestFolder()

@@ -43,6 +43,36 @@ struct SegmentLogTests {
         #expect(run.log.segments.count > 5)
     }
 
+    @Test("large payloads start at sectors where their headers let them, and all is replayed")
+    func sectors() {
+        var random = SeededRandom(seed: 5)
+        var disk = TestDisk()
+        disk.capacity = 1 << 30
+        var run = LogRun(disk, LogRun.configuration(segmentSize: 5 << 20))
+        run.settle()
+        var expected: [(header: [UInt8], payload: [UInt8])] = []
+        for _ in 0..<200 {
+            let padded = random.chance(2, of: 3)
+            let headerLength = padded ? 64 * random.below(5) : random.below(300)
+            let header = [UInt8](repeating: 1, count: headerLength)
+            let length = [0, 100, 5_000, Limits.largePayload, 40_001, Limits.block][random.below(6)]
+            let payload = [UInt8](repeating: UInt8(random.below(256)), count: length)
+            expected.append((header, payload))
+            _ = run.append(1, header, payload)
+            if random.chance(1, of: 4) { run.settle() }
+        }
+        run.settle()
+        let again = run.restarted()
+        #expect(again.damaged.isEmpty)
+        #expect(again.replayed.map(\.header) == expected.map(\.header))
+        #expect(again.replayed.map { Array($0.payload) } == expected.map(\.payload))
+        for record in again.replayed
+        where record.payload.count >= Limits.largePayload && record.header.count % 64 == 0 {
+            let start = Int(record.place.offset) + record.place.length - record.payload.count
+            #expect(start % Limits.sector == 0)
+        }
+    }
+
     @Test("an idle log writes zeros behind its records, to the end of the segment; a busy one none")
     func zerosAhead() {
         let segment = 5 << 20
