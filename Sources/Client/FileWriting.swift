@@ -180,8 +180,11 @@ extension DataPath {
                 let last = state.buffer.tick
                 return (last, state.buffer.demand(through: last))
             }
-            try send(blocks, of: node, patience)
-            guard try arrive(node, through: last, patience) else { continue }
+            let hasArrived = try node.session.extends.expecting { () throws(FileError) in
+                try send(blocks, of: node, patience)
+                return try arrive(node, through: last, patience)
+            }
+            guard hasArrived else { continue }
             if dataOnly, node.state.withLock({ $0.isSizeKnown }) { return }
             if try extend(node, patience) { return }
         }
