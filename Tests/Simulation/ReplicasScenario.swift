@@ -1,6 +1,7 @@
 // Scenario "replicas": chunk servers, one or three masters and clients that write and read, under
-// chaos, then calm, then in some seeds the loss of all members but one of a set for good, or of all
-// masters (see LostMasters), then a loss of power everywhere. Its checks are in PageCheck and ReplicaPromises, and here:
+// chaos, then calm, then in some seeds the loss of all members but one of a set for good, or of
+// all masters (see LostMasters), then a loss of power everywhere. Its checks are in PageCheck and
+// ReplicaPromises, and here:
 //
 //  liveness     in calm everything that clients asked is answered
 //  whole        some time into the calm every set has as many members as are wanted
