@@ -58,6 +58,14 @@ package struct ByteWriter: Sendable {
     private mutating func append<Value: FixedWidthInteger>(integer value: Value) {
         withUnsafeBytes(of: value.littleEndian) { appendRaw($0) }
     }
+    /// Writes integers, little endian, without a count.
+    package mutating func write(_ values: [UInt32]) {
+        #if _endian(little)
+            values.withUnsafeBytes { appendRaw($0) }
+        #else
+            for value in values { write(value) }
+        #endif
+    }
     /// Writes the integer of a name.
     package mutating func write<Value: Identifier>(_ value: Value) where Value.RawValue == UInt64 {
         append(integer: value.rawValue)
@@ -182,6 +190,23 @@ package struct ByteReader {
     /// Reads an integer, little endian.
     package mutating func read(_ type: Int64.Type = Int64.self) throws(DecodeError) -> Int64 {
         try take(integer: type)
+    }
+    /// Reads so many integers, little endian.
+    package mutating func readIntegers(_ count: Int) throws(DecodeError) -> [UInt32] {
+        let size = MemoryLayout<UInt32>.size
+        guard count >= 0, remaining / size >= count else { throw .truncated }
+        let start = position - bytes.startIndex
+        position += count * size
+        return bytes.withUnsafeBytes { raw in
+            [UInt32](unsafeUninitializedCapacity: count) { integers, filled in
+                for index in 0..<count {
+                    let value = raw.loadUnaligned(
+                        fromByteOffset: start + index * size, as: UInt32.self)
+                    integers.initializeElement(at: index, to: UInt32(littleEndian: value))
+                }
+                filled = count
+            }
+        }
     }
     private mutating func take<Value: FixedWidthInteger>(
         integer type: Value.Type

@@ -72,7 +72,7 @@ package struct Extent: Hashable, Sendable {
         writer.write(stored.value)
         writer.write(fileEnd)
         writer.write(modified)
-        for page in pages { writer.write(page) }
+        writer.write(pages)
     }
     /// Reads what `encodeHeader` wrote and takes the payload from the front of `payload`. Pass
     /// nil to read a header alone: the payload is then empty and `storedLength` tells its size.
@@ -115,7 +115,7 @@ package struct Extent: Hashable, Sendable {
         guard codec == .lz4 ? storedLength > 0 : storedLength == Int(length) else {
             throw .invalid(field: "stored length", value: UInt64(storedLength))
         }
-        for _ in 0..<pageCount { pages.append(try reader.read()) }
+        pages = try reader.readIntegers(pageCount)
     }
 }
 

@@ -2,7 +2,8 @@
 // Invariants:
 //  1. A payload is compressed only if that saves at least 1/8 and the range has 512 bytes.
 //  2. Decoding writes exactly `extent.length` bytes, whatever the payload says, or throws.
-//  3. No byte leaves a decoder before the checksum of the payload and of its page proved right.
+//  3. No byte leaves a decoder before the checksum of its page proved right, and LZ4 sees no
+//     payload before its own did.
 
 package import Base
 internal import CLZ4
@@ -74,22 +75,27 @@ package enum BlockCodec {
         _ extent: Extent, into destination: UnsafeMutableRawBufferPointer
     ) throws(BlockError) {
         precondition(destination.count == Int(extent.length), "destination of another length")
-        try verify(extent)
-        let decoded = extent.payload.withUnsafeBytes { payload -> Bool in
-            switch extent.codec {
-            case .raw:
-                guard payload.count == destination.count else { return false }
-                destination.copyMemory(from: payload)
-                return true
-            case .lz4:
-                let count = LZ4_decompress_safe(
-                    payload.baseAddress?.assumingMemoryBound(to: CChar.self),
-                    destination.baseAddress?.assumingMemoryBound(to: CChar.self),
-                    Int32(payload.count), Int32(destination.count))
-                return Int(count) == destination.count
+        guard extent.codec == .lz4 else {
+            guard isSound(extent) else { throw .invalidHeader }
+            guard extent.payload.count == destination.count else { throw .damagedPayload }
+            extent.payload.withUnsafeBytes { destination.copyMemory(from: $0) }
+            // Those of the pages cover every byte of the payload: one look is enough.
+            do throws(BlockError) {
+                try verifyPages(of: extent, content: UnsafeRawBufferPointer(destination))
+            } catch {
+                try verify(extent)
+                throw error
             }
+            return
         }
-        guard decoded else { throw .damagedPayload }
+        try verify(extent)
+        let decoded = extent.payload.withUnsafeBytes { payload in
+            LZ4_decompress_safe(
+                payload.baseAddress?.assumingMemoryBound(to: CChar.self),
+                destination.baseAddress?.assumingMemoryBound(to: CChar.self),
+                Int32(payload.count), Int32(destination.count))
+        }
+        guard Int(decoded) == destination.count else { throw .damagedPayload }
         try verifyPages(of: extent, content: UnsafeRawBufferPointer(destination))
     }
 

@@ -75,35 +75,56 @@ extension ChunkServerCore {
             let reads = sets[index].afterTrim
             sets[index].afterTrim = []
             for read in reads { startRead(read.asker, read.request, index) }
-            while let write = sets[index].waiting.first {
-                let isLost = sets[index].replica.isBackup
-                let takesWrites = sets[index].replica.takesWrites
-                if !isLost, takesWrites, awaitsSpace(write.size, index) {
-                    // Meanwhile the client's credit runs out.
-                    if !cramped.contains(index) { cramped.append(index) }
-                    break
-                }
-                guard isLost || (takesWrites && hasCredit(index)) else {
-                    if takesWrites, !thirsty.contains(index) { thirsty.append(index) }
-                    break
-                }
-                _ = sets[index].waiting.removeFirst()
-                queuedBytes -= write.size
-                if let status = isLost ? .notPrimary : start(write, index) {
-                    let epoch = sets[index].replica.promised
-                    finish(
-                        write.asker, WriteReply(status: status, epoch: epoch, number: .none))
-                }
+            drainQueue(index)
+        }
+    }
+
+    /// Has the writes whose turn has come numbered; small ones together, so that they travel to
+    /// the backups in one frame.
+    private mutating func drainQueue(_ index: Int) {
+        var taken: [WriteDraft] = []
+        var bytes = 0
+        while let write = sets[index].waiting.first {
+            if bytes + write.size > Limits.frameData {
+                number(&taken, index)
+                bytes = 0
+            }
+            let isLost = sets[index].replica.isBackup
+            let takesWrites = sets[index].replica.takesWrites
+            if !isLost, takesWrites, awaitsSpace(write.size, index) {
+                // Meanwhile the client's credit runs out.
+                if !cramped.contains(index) { cramped.append(index) }
+                break
+            }
+            guard isLost || (takesWrites && hasCredit(index)) else {
+                if takesWrites, !thirsty.contains(index) { thirsty.append(index) }
+                break
+            }
+            _ = sets[index].waiting.removeFirst()
+            queuedBytes -= write.size
+            bytes += write.size
+            if let status = isLost ? .notPrimary : start(write, index, &taken) {
+                let epoch = sets[index].replica.promised
+                finish(
+                    write.asker, WriteReply(status: status, epoch: epoch, number: .none))
             }
         }
+        number(&taken, index)
+    }
+
+    private mutating func number(_ taken: inout [WriteDraft], _ index: Int) {
+        guard !taken.isEmpty else { return }
+        let writes = taken
+        taken = []
+        step(index, .writes(writes))
     }
 
     /// Whether new data waits: for the cleaner's room, for what folding gives back here or at
     /// another member, or for the word of one that was full.
     private mutating func awaitsSpace(_ bytes: Int, _ index: Int) -> Bool {
-        let replica = sets[index].replica
-        let others = replica.othersFill
-        let isKnown = replica.isFillFresh(now: now)
+        let others = sets[index].replica.othersFill
+        if others == .roomy, !store.isShort, store.hasRoom(forData: bytes) { return false }
+        let isKnown = sets[index].replica.isFillFresh(now: now)
         if others != .roomy { askWhoIsFull(index) }
         if store.hasRoom(forData: bytes) {
             return store.isShort || others == .folding || (others == .full && !isKnown)
@@ -116,8 +137,10 @@ extension ChunkServerCore {
         sets[index].deadline = sets[index].replica.deadline
     }
 
-    /// Numbers a write whose turn has come; the status if that cannot be.
-    private mutating func start(_ write: PendingWrite, _ index: Int) -> ChunkStatus? {
+    /// Takes a write whose turn has come among those to be numbered; the status if that cannot be.
+    private mutating func start(
+        _ write: PendingWrite, _ index: Int, _ taken: inout [WriteDraft]
+    ) -> ChunkStatus? {
         let request = write.request
         let context = request.context
         let set = context.set
@@ -155,9 +178,12 @@ extension ChunkServerCore {
         let hasRoom =
             store.hasRoom(forData: write.size) && sets[index].replica.othersFill == .roomy
         guard hasRoom || !hasNew else { return .noSpace }
-        logCuts(context, chunk, index)
+        if context.cuts.contains(where: { $0.truncation > truncation(of: chunk, index) }) {
+            number(&taken, index)
+            logCuts(context, chunk, index)
+        }
         let tag = newTag(.write(write.asker, set: index, since: now))
-        step(index, .write(tag: tag, drafts))
+        taken.append(WriteDraft(tag: tag, drafts))
         return nil
     }
 

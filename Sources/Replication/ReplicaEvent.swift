@@ -54,13 +54,26 @@ package struct RecordDraft: Hashable, Sendable {
     }
 }
 
+/// Records that are answered together: when the last of them is committed, or when the replica is
+/// no longer the primary.
+package struct WriteDraft: Hashable, Sendable {
+    /// Names the write in its answer.
+    package var tag: UInt64
+    package var records: [RecordDraft]
+
+    /// Both fields at once.
+    package init(tag: UInt64, _ records: [RecordDraft]) {
+        self.tag = tag
+        self.records = records
+    }
+}
+
 /// Input of a replica.
 package enum ReplicaEvent: Hashable, Sendable {
     /// By order of the masters (C1); an older one than the known one is ignored.
     case configure(SetConfiguration)
-    /// Records to be numbered, in order; only while `takesWrites`. The answer to `tag` comes when
-    /// the last of them is committed, or when this replica is no longer the primary.
-    case write(tag: UInt64, [RecordDraft])
+    /// Writes to be numbered, in order, and sent together; only while `takesWrites`.
+    case writes([WriteDraft])
     /// From the peer that the message names; the host checked that it is that peer.
     case message(ReplicationMessage)
     /// Everything in the disk's log up to this is durable.
@@ -83,6 +96,13 @@ package enum ReplicaEvent: Hashable, Sendable {
     case wantFold
     /// Time has passed.
     case tick
+}
+
+extension ReplicaEvent {
+    /// A write alone.
+    package static func write(tag: UInt64, _ records: [RecordDraft]) -> ReplicaEvent {
+        .writes([WriteDraft(tag: tag, records)])
+    }
 }
 
 /// What a replica wants done, in this order.

@@ -216,7 +216,7 @@ package struct SetReplica: Hashable, Sendable {
         case .discard(let configuration): discard(configuration)
         case .wantLease: wantLease()
         case .wantFold: tellFill()
-        case .write(let tag, let drafts): write(tag, drafts)
+        case .writes(let writes): number(writes)
         case .message(let message): receive(message)
         case .durable(let place): becomeDurable(through: place)
         case .loaded(let number, let result): finishLoad(number, result)

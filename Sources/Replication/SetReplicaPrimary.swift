@@ -235,13 +235,18 @@ extension SetReplica {
 
     // MARK: writes
 
-    mutating func write(_ tag: UInt64, _ drafts: [RecordDraft]) {
+    mutating func number(_ writes: [WriteDraft]) {
         guard isServing else {
-            effects.append(.answer(tag: tag, .notPrimary))
+            effects += writes.map { .answer(tag: $0.tag, .notPrimary) }
             return
         }
+        for write in writes { number(write) }
+        for index in peers.indices { pump(index) }
+    }
+
+    private mutating func number(_ write: WriteDraft) {
         var last = RecordNumber.none
-        for draft in drafts {
+        for draft in write.records {
             if draft.session != .none, let old = window.number(of: draft.session, draft.sequence) {
                 last = max(last, old)
                 continue
@@ -257,11 +262,10 @@ extension SetReplica {
         }
         // What is written meanwhile comes on top: a learner catches up whatever the writers do.
         if peers.contains(where: isThrottled) {
-            let written = drafts.reduce(0) { $0 + $1.bytes + Self.copyOverhead }
+            let written = write.records.reduce(0) { $0 + $1.bytes + Self.copyOverhead }
             copyBudget += written + written / 4
         }
-        window.wait(tag, for: last)
-        for index in peers.indices { pump(index) }
+        window.wait(write.tag, for: last)
     }
 
     /// Sends what a member lacks, in order, as far as its credit goes.

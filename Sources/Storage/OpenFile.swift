@@ -90,59 +90,33 @@ final class OpenFile: @unchecked Sendable {
         return 0
     }
 
-    /// Reads up to `length` bytes; fewer at the end of the file.
-    func read(at offset: Int, length: Int, pool: BufferPool) -> DiskResult {
+    /// Reads up to `length` bytes; fewer at the end of the file. Past the page cache whole sectors
+    /// or pages are read, to where they stay.
+    func read(at offset: Int, length: Int) -> DiskResult {
+        let unit = access == .cached ? 1 : access == .direct ? Limits.page : Limits.sector
+        let first = offset / unit * unit
+        let wanted = (offset + length + unit - 1) / unit * unit - first
+        var skip = 0
         var failure: Int32 = 0
-        let bytes = [UInt8](unsafeUninitializedCapacity: length) { target, count in
+        let bytes = [UInt8](unsafeUninitializedCapacity: wanted + unit - 1) { target, count in
             guard let base = target.baseAddress else { return }
-            failure =
-                isDirect
-                ? readDirect(offset, length, to: base, &count, pool)
-                : readPlain(offset, length, to: base, &count)
-        }
-        return failure == 0 ? .bytes(bytes) : .failed(.system(errno: failure))
-    }
-    private func readPlain(
-        _ offset: Int, _ length: Int, to base: UnsafeMutablePointer<UInt8>, _ done: inout Int
-    ) -> Int32 {
-        while done < length {
-            let count = pread(plain.number, base + done, length - done, off_t(offset + done))
-            if count == 0 { return 0 }
-            if count > 0 {
-                done += count
-            } else if errno != EINTR {
-                return errno
-            }
-        }
-        return 0
-    }
-    /// Reads whole pages into an aligned buffer and copies what was asked for.
-    private func readDirect(
-        _ offset: Int, _ length: Int, to base: UnsafeMutablePointer<UInt8>, _ done: inout Int,
-        _ pool: BufferPool
-    ) -> Int32 {
-        pool.with { buffer in
-            while done < length {
-                let position = offset + done
-                let skip = position % Limits.page
-                let wanted = min(
-                    buffer.size,
-                    (skip + length - done + Limits.page - 1)
-                        / Limits.page * Limits.page)
-                let count = pread(plain.number, buffer.start, wanted, off_t(position - skip))
-                if count < 0 {
+            skip = -Int(bitPattern: base) & (unit - 1)
+            base.initialize(repeating: 0, count: skip)
+            count = skip
+            while count < skip + wanted {
+                let done = count - skip
+                let read = pread(plain.number, base + count, wanted - done, off_t(first + done))
+                if read < 0 {
                     if errno == EINTR { continue }
-                    return errno
+                    failure = errno
+                    return
                 }
-                let useful = min(count - skip, length - done)
-                guard useful > 0 else { return 0 }
-                UnsafeMutableRawPointer(base + done)
-                    .copyMemory(from: buffer.start + skip, byteCount: useful)
-                done += useful
+                count += read
                 // A short count is the end of the file: the next read would not be aligned.
-                if count < wanted { return 0 }
+                if read == 0 || read % unit != 0 { return }
             }
-            return 0
         }
+        guard failure == 0 else { return .failed(.system(errno: failure)) }
+        return .bytes(bytes.dropFirst(skip + offset - first).prefix(length))
     }
 }

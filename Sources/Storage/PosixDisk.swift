@@ -145,7 +145,7 @@ extension PosixDisk {
     }
     private func read(_ file: DiskFile, _ offset: Int, _ length: Int) -> DiskResult {
         switch open(file, create: false) {
-        case .success(let open): open.read(at: offset, length: length, pool: pool)
+        case .success(let open): open.read(at: offset, length: length)
         case .failure(let failure): .failed(failure)
         }
     }

@@ -95,6 +95,11 @@ package enum DiskResult: Hashable, Sendable {
     /// A create, write, sync or remove is done.
     case done
     /// What a read found.
-    case bytes([UInt8])
+    case bytes(ArraySlice<UInt8>)
     case failed(DiskFailure)
+
+    /// What a read found; empty if it failed.
+    var content: ArraySlice<UInt8> {
+        if case .bytes(let bytes) = self { bytes } else { [] }
+    }
 }

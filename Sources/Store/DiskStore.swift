@@ -89,17 +89,25 @@ package struct DiskStore: Sendable {
     package var usage: StoreUsage { ledgers.reduce(StoreUsage()) { $0 + $1.usage } }
 
     /// What one set holds.
-    package func usage(_ set: SetID) -> StoreUsage { ledger(set)?.usage ?? StoreUsage() }
+    package func usage(_ set: SetID) -> StoreUsage {
+        ledgerIndex(set).map { ledgers[$0].usage } ?? StoreUsage()
+    }
     /// The highest epoch that was adopted; it is durable when its log number is.
-    package func epoch(_ set: SetID) -> Epoch { ledger(set)?.epoch ?? .none }
+    package func epoch(_ set: SetID) -> Epoch {
+        ledgerIndex(set).map { ledgers[$0].epoch } ?? .none
+    }
     /// Every epoch start that was adopted, ascending.
     package func history(_ set: SetID) -> [EpochStart] { ledger(set)?.history ?? [] }
     /// The highest epoch of the records that the start found; see `SetLedger`.
     package func recordEpoch(_ set: SetID) -> Epoch { ledger(set)?.recordEpoch ?? .none }
     /// The last record in the index.
-    package func committed(_ set: SetID) -> RecordNumber { ledger(set)?.committed ?? .none }
+    package func committed(_ set: SetID) -> RecordNumber {
+        ledgerIndex(set).map { ledgers[$0].committed } ?? .none
+    }
     /// The last record that is alive here, damaged or not, durable or on its way.
-    package func lastPrepared(_ set: SetID) -> RecordNumber { ledger(set)?.last ?? .none }
+    package func lastPrepared(_ set: SetID) -> RecordNumber {
+        ledgerIndex(set).map { ledgers[$0].last } ?? .none
+    }
     /// Numbers of damaged records, ascending; those of records not known at all included.
     package func rot(_ set: SetID) -> [ClosedRange<RecordNumber>] {
         guard let ledger = ledger(set) else { return [] }
@@ -116,7 +124,8 @@ package struct DiskStore: Sendable {
     package func duplicate(
         _ set: SetID, _ session: SessionID, _ sequence: RequestNumber
     ) -> Duplicate {
-        ledger(set)?.duplicate(session, sequence) ?? .new
+        // In place: a copy of the ledger for each extent costs more than the look.
+        ledgerIndex(set).map { ledgers[$0].duplicate(session, sequence) } ?? .new
     }
     /// The highest truncation number whose trim of the chunk is logged here; 0 if none is.
     package func truncation(_ set: SetID, _ chunk: ChunkID) -> UInt32 {

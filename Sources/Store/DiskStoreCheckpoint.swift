@@ -69,8 +69,7 @@ extension DiskStore {
         guard let purpose = checkpoints.operations.removeValue(forKey: operation) else {
             return []
         }
-        var bytes: [UInt8] = []
-        if case .bytes(let found) = result { bytes = found }
+        let bytes = Array(result.content)
         switch purpose {
         case .readHead(let file): return headRead(file, bytes)
         case .readBlock: return blockRead(bytes)

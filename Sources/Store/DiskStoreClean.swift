@@ -169,13 +169,10 @@ extension DiskStore {
     mutating func cleaned(_ result: DiskResult) -> [StoreOutput] {
         guard let part = cleaner.part else { return [] }
         cleaner.part = nil
-        var bytes: [UInt8] = []
-        if case .bytes(let found) = result { bytes = found }
         var outputs: [StoreOutput] = []
         for item in part.items where isMovable(item) {
-            let start = Int(item.item.place.offset) - part.offset
-            let end = min(start + item.item.place.length, bytes.count)
-            if start < end, let record = verify(item.item, of: item.set, bytes[start..<end]) {
+            let stored = result.part(item.item.place, of: part.offset)
+            if let record = verify(item.item, of: item.set, stored) {
                 move(record)
             } else {
                 outputs.append(damaged(item.set, item.item, item.damagedPlace, \.found))

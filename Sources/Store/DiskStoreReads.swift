@@ -227,13 +227,10 @@ extension DiskStore {
         guard let part = reads.parts.removeValue(forKey: operation),
             var job = reads.jobs.removeValue(forKey: part.job)
         else { return [] }
-        var bytes: [UInt8] = []
-        if case .bytes(let found) = result { bytes = found }
         var outputs: [StoreOutput] = []
         for item in part.items {
-            let start = Int(item.place.offset) - part.offset
-            let end = min(start + item.place.length, bytes.count)
-            if start < end, let record = verify(item, of: job.set, bytes[start..<end]) {
+            let stored = result.part(item.place, of: part.offset)
+            if let record = verify(item, of: job.set, stored) {
                 if case .blocks = job.purpose {
                     guard case .write(let extent) = record.body else { continue }
                     job.pieces[item.slot][item.order] = StoredPiece(
@@ -308,6 +305,14 @@ extension DiskStore {
 extension ReadJob {
     mutating func mark(_ item: ReadItem) {
         if case .blocks = purpose { isDamaged[item.slot] = true }
+    }
+}
+
+extension DiskResult {
+    /// The bytes of a record, of those that were read from `offset` of its segment on; as far as
+    /// they are there.
+    func part(_ place: LogPlace, of offset: Int) -> ArraySlice<UInt8> {
+        content.dropFirst(Int(place.offset) - offset).prefix(place.length)
     }
 }
 

@@ -141,13 +141,10 @@ extension DiskStore {
     mutating func scrubbed(_ result: DiskResult) -> [StoreOutput] {
         guard let part = scrubber.part else { return [] }
         scrubber.part = nil
-        var bytes: [UInt8] = []
-        if case .bytes(let found) = result { bytes = found }
         var outputs: [StoreOutput] = []
         for item in part.items where isListed(item) {
-            let start = Int(item.item.place.offset) - part.offset
-            let end = min(start + item.item.place.length, bytes.count)
-            if start < end, verify(item.item, of: item.set, bytes[start..<end]) != nil { continue }
+            let stored = result.part(item.item.place, of: part.offset)
+            if verify(item.item, of: item.set, stored) != nil { continue }
             outputs.append(damaged(item.set, item.item, item.damagedPlace, \.found))
         }
         return outputs

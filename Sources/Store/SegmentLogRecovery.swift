@@ -81,7 +81,7 @@ extension SegmentLog {
         switch (purpose, result) {
         case (.readSuperblock, .bytes(let bytes)):
             do throws(LogFailure) {
-                superblock = try Superblock.newest(in: bytes)
+                superblock = try Superblock.newest(in: Array(bytes))
                 try superblock?.check(configuration)
             } catch { return fail(error) }
             // A first start that was cut short leaves a file without content and no segments.
@@ -146,8 +146,7 @@ extension SegmentLog {
     mutating func recoveryStep(
         _ purpose: Purpose, _ result: DiskResult, now: Instant
     ) -> [LogOutput] {
-        var bytes: [UInt8] = []
-        if case .bytes(let read) = result { bytes = read }
+        var bytes = Array(result.content)
         if case .failed = result, let reads = salvage(purpose) { return reads }
         switch purpose {
         case .syncSegment:
@@ -206,7 +205,7 @@ extension SegmentLog {
         salvage.bytes.replaceSubrange(page..<page + bytes.count, with: bytes)
         salvage.missing -= 1
         if salvage.missing == 0 {
-            return recoveryStep(salvage.purpose, .bytes(salvage.bytes), now: now)
+            return recoveryStep(salvage.purpose, .bytes(salvage.bytes[...]), now: now)
         }
         recovery?.salvages[number] = salvage
         return []

@@ -294,8 +294,7 @@ package struct SnapshotFiles: Sendable {
         _ operation: DiskOperation, _ result: DiskResult, _ log: inout SegmentLog
     ) -> [SnapshotOutput] {
         guard let purpose = operations.removeValue(forKey: operation) else { return [] }
-        var bytes: [UInt8] = []
-        if case .bytes(let read) = result { bytes = read }
+        let bytes = Array(result.content)
         switch purpose {
         case .readManifest(let file): return manifestRead(file, bytes, &log)
         case .readBlock(let file, let index): return blockRead(file, index, bytes, &log)

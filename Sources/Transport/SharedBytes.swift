@@ -37,7 +37,7 @@ extension ByteBuffer {
         let object = Unmanaged.passUnretained(owner).toOpaque()
         let from = start - UnsafeRawPointer(object)
         // The elements of an array lie in its object, behind a header of some words.
-        guard (1...1 << 20).contains(from) else { return nil }
+        guard (1...2 << 20).contains(from) else { return nil }
         _ = Unmanaged.passRetained(owner)
         let end = from + bytes.count
         self.init(

@@ -40,7 +40,9 @@ struct Cell: Hashable {
     /// Steps the replica, and serves it until it wants nothing more.
     mutating func step(_ first: ReplicaEvent, _ scope: Scope, now: Instant = .zero) -> Result {
         var result = Result()
-        if case .write(let tag, _) = first, let number = committedNumber(of: tag) {
+        if case .writes(let writes) = first, let tag = writes.first?.tag,
+            let number = committedNumber(of: tag)
+        {
             result.answers.append((tag, number))
             return result
         }

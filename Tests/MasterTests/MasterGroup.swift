@@ -71,7 +71,7 @@ struct MemoryDisk {
         case .read(_, let file, let offset, let length):
             let bytes = files[file] ?? []
             let end = min(bytes.count, offset + length)
-            return .bytes(offset < end ? Array(bytes[offset..<end]) : [])
+            return .bytes(offset < end ? bytes[offset..<end] : [])
         case .remove(_, let file): files[file] = nil
         }
         return .done

@@ -246,7 +246,7 @@ extension SimDisk {
                 from - offset..<until - offset,
                 with: write.bytes[from - write.offset..<until - write.offset])
         }
-        return .bytes(bytes)
+        return .bytes(bytes[...])
     }
 }
 

@@ -36,7 +36,7 @@ private struct Bench {
     mutating func read(_ offset: Int, _ length: Int) -> [UInt8] {
         guard case .bytes(let bytes) = run({ .read($0, file, offset: offset, length: length) })
         else { return [] }
-        return bytes
+        return Array(bytes)
     }
 }
 

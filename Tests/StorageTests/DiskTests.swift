@@ -93,10 +93,10 @@ struct DiskTests {
             }
             let result = disk.run(
                 .read(number(operation), segment, offset: offset, length: length))
-            #expect(result == .bytes(expected), "\(length) bytes at \(offset)")
+            #expect(result == .bytes(expected[...]), "\(length) bytes at \(offset)")
         }
         let end = disk.run(.read(number(20), segment, offset: (8 << 20) - 10, length: 100))
-        #expect(end == .bytes([UInt8](repeating: 0, count: 10)))
+        #expect(end == .bytes([UInt8](repeating: 0, count: 10)[...]))
         let beyond = disk.run(.read(number(21), segment, offset: 9 << 20, length: 100))
         #expect(beyond == .bytes([]))
     }
@@ -131,7 +131,7 @@ struct DiskTests {
             #expect(disk.run(write) == .done)
             let read = disk.run(
                 .read(number(11 + 2 * round), segment, offset: offset, length: length))
-            #expect(read == .bytes(Array(pieces.joined())), "round \(round)")
+            #expect(read == .bytes(Array(pieces.joined())[...]), "round \(round)")
         }
     }
 
@@ -168,7 +168,7 @@ struct DiskTests {
         #expect(disk.run(write) == .done)
         #expect(
             disk.run(.read(number(2), .superblock, offset: 5, length: 99))
-                == .bytes(Array("block".utf8)))
+                == .bytes(Array("block".utf8)[...]))
         #expect(disk.run(.create(number(3), .superblock, size: 3)) == .done)
         #expect(
             disk.run(.read(number(4), .superblock, offset: 0, length: 99)) == .bytes([0, 0, 0]))

@@ -60,7 +60,7 @@ struct TestDisk {
         case .read(_, let file, let offset, let length):
             bytesRead += length
             guard let bytes = files[file], offset < bytes.count else { return .bytes([]) }
-            return .bytes(Array(bytes[offset..<min(bytes.count, offset + length)]))
+            return .bytes(bytes[offset..<min(bytes.count, offset + length)])
         case .remove(_, let file):
             files[file] = nil
             durable[file] = nil

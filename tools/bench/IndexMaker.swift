@@ -160,7 +160,7 @@ struct IndexMaker {
         case .read(_, let file, let offset, let length):
             var bytes = [UInt8](repeating: 0, count: length)
             let count = pread(descriptor(file), &bytes, length, off_t(offset))
-            return .bytes(Array(bytes.prefix(max(0, count))))
+            return .bytes(bytes.prefix(max(0, count)))
         case .sync, .remove: break
         }
         return .done
