@@ -61,4 +61,13 @@ package enum FileError: UInt16, Error, Hashable, Sendable, CaseIterable {
 
     /// The Linux errno.
     package var errno: Int32 { Int32(rawValue) }
+
+    /// Reads two bytes; an unknown error is one too.
+    package init(from reader: inout ByteReader) throws(DecodeError) {
+        let value = try reader.read(UInt16.self)
+        guard let error = FileError(rawValue: value) else {
+            throw .invalid(field: "file error", value: UInt64(value))
+        }
+        self = error
+    }
 }

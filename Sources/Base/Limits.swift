@@ -37,6 +37,8 @@ package enum Limits {
     package static let setStored: UInt64 = 4 << 30
     /// Chunks after which a set takes no new ones.
     package static let setChunks = 1 << 20
+    /// Files of which one extend tells.
+    package static let extendedFiles = 64
     /// Sets whose numbers one extend announces.
     package static let setNumbers = 4_096
     /// Open sets the leader keeps per disk.

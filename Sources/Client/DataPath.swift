@@ -61,20 +61,15 @@ final class DataPath: Sendable {
             if case .at(let place) = try locate(chunk, of: node, patience) { return place }
             let count = node.state.withLock { $0.map.allocation(at: chunk) }
             let change = MetadataChange.allocate(node.inode, first: chunk, count: count)
-            switch try metadata.change(change, session: node.session, patience) {
-            case .layout(let layout):
-                routes.learn(layout.sets)
-                node.state.update { $0.learn(layout, first: chunk, count: count) }
-                // A set that all members left behind, or a truncation just now: asked again.
-                if case .at(let place) = node.state.withLock({ $0.map.place(of: chunk) }) {
-                    return place
-                }
-                try patience.pause(Limits.retryFirst)
-            case .outdated(let attributes, let layout):
-                routes.learn(layout.sets)
-                node.state.update { $0.adopt(attributes, layout, first: chunk, count: count) }
-            default: throw .io
+            let reply = try metadata.change(change, session: node.session, patience)
+            guard case .layout(let layout) = reply else { throw .io }
+            routes.learn(layout.sets)
+            node.state.update { $0.learn(layout, first: chunk, count: count) }
+            // A set that all members left behind, or a truncation just now: asked again.
+            if case .at(let place) = node.state.withLock({ $0.map.place(of: chunk) }) {
+                return place
             }
+            try patience.pause(Limits.retryFirst)
         }
     }
 }

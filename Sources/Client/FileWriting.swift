@@ -180,8 +180,11 @@ extension DataPath {
                 let last = state.buffer.tick
                 return (last, state.buffer.demand(through: last))
             }
-            try send(blocks, of: node, patience)
-            guard try arrive(node, through: last, patience) else { continue }
+            let hasArrived = try node.session.extends.expecting { () throws(FileError) in
+                try send(blocks, of: node, patience)
+                return try arrive(node, through: last, patience)
+            }
+            guard hasArrived else { continue }
             if dataOnly, node.state.withLock({ $0.isSizeKnown }) { return }
             if try extend(node, patience) { return }
         }
@@ -217,41 +220,55 @@ extension DataPath {
         }
         defer { node.state.update { $0.isExtending = false } }
         guard let settlement = plan.0 else { return true }
-        // What is settled was acknowledged, so its numbers are among these.
-        let numbers = routes.toAnnounce()
-        let change = MetadataChange.extend(
-            node.inode, end: settlement.end, truncation: plan.1, modified: settlement.modified,
-            numbers: numbers)
-        let reply: MetadataReply
+        let end = FileEnd(
+            inode: node.inode, end: settlement.end, truncation: plan.1,
+            modified: settlement.modified)
+        let session = node.session
+        let outcome: FileEndOutcome
         do throws(FileError) {
-            reply = try metadata.change(change, session: node.session, patience)
+            outcome = try session.extends.tell(end, patience) { files throws(FileError) in
+                try extend(files, session, patience)
+            }
         } catch {
             if error == .interrupted || error == .timedOut { throw error }
+            outcome = .failed(error)
+        }
+        switch outcome {
+        case .done(let attributes):
+            node.change { state in
+                state.adopt(attributes, isOwn: true)
+                state.buffer.settle(settlement, now: BootClock.now())
+            }
+            return true
+        case .failed(let error):
             // The masters refuse it for good: the bytes will never count.
             node.change { state in
                 state.buffer.fail(error)
                 state.buffer.settle(settlement, now: BootClock.now())
             }
             return true
-        }
-        switch reply {
-        case .entry(let attributes), .opened(let attributes, _):
-            routes.announced(numbers)
-            node.change { state in
-                state.adopt(attributes, isOwn: true)
-                state.buffer.settle(settlement, now: BootClock.now())
-            }
-            return true
         case .outdated(let attributes, let layout):
-            routes.learn(layout.sets)
             node.state.update { state in
                 state.adopt(attributes, layout, first: 0, count: 0)
                 state.buffer.overtake()
             }
             try restoreWhenLanded(node, patience)
             return false
-        default: throw .io
         }
+    }
+
+    private func extend(
+        _ files: [FileEnd], _ session: ClientSession, _ patience: Patience
+    ) throws(FileError) -> [FileEndOutcome] {
+        // What is settled was acknowledged, so its numbers are among these.
+        let numbers = routes.toAnnounce()
+        let change = MetadataChange.extend(files, numbers: numbers)
+        let reply = try metadata.change(change, session: session, patience)
+        guard case .extended(let outcomes) = reply, outcomes.count == files.count else {
+            throw .io
+        }
+        routes.announced(numbers)
+        return outcomes
     }
 
     /// The file was truncated by somebody else: learns its state and makes dirty again what was

@@ -17,6 +17,7 @@ final class ClientSession: Sendable {
     private let dead = Atomic<Bool>(false)
     /// The numbers of its changes.
     let window = Monitor(RequestWindow(bound: Limits.repliesPerSession))
+    let extends = ExtendQueue()
 
     init(id: SessionID) { self.id = id }
     /// The masters forgot it: nothing of it is executed any more.

@@ -121,7 +121,7 @@ extension MasterCore {
         case .created(let attributes, let layout): .created(attributes, resolve(layout))
         case .opened(let attributes, let layout): .opened(attributes, resolve(layout))
         case .layout(let layout): .layout(resolve(layout))
-        case .outdated(let attributes, let layout): .outdated(attributes, resolve(layout))
+        case .extended(let outcomes): .extended(outcomes)
         case .session(let session, let time): .session(session, time: time)
         case .orphans(let inodes, let time): .orphans(inodes, time: time)
         }

@@ -251,9 +251,7 @@ extension MasterCore {
         switch change {
         case .setAttributes(let inode, let changes): .setAttributes(inode, changes)
         case .truncate(let inode, let size): .truncate(inode, size: size)
-        case .extend(let inode, let end, let truncation, let modified, let numbers):
-            .extend(
-                inode, end: end, truncation: truncation, modified: modified, numbers: numbers)
+        case .extend(let files, let numbers): .extend(files, numbers: numbers)
         case .setExtendedAttribute(let inode, let name, let value, let flags):
             .setExtendedAttribute(inode, name: name, value: value, flags: flags)
         case .removeExtendedAttribute(let inode, let name):

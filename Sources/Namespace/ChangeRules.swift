@@ -20,7 +20,8 @@ extension Change {
         case .setAttributes(_, let changes):
             return (changes.mode ?? 0) > 0o7777 ? .invalid : nil
         case .truncate(_, let size): return size > Limits.fileSize ? .tooLarge : nil
-        case .extend(_, let end, _, _, _): return end > Limits.fileSize ? .tooLarge : nil
+        case .extend(let files, _):
+            return files.isEmpty ? .invalid : listFault(files.count, Limits.extendedFiles)
         case .allocate(_, let first, let sets):
             guard !sets.isEmpty, sets.count <= Limits.chunksPerAllocation else {
                 return .invalid

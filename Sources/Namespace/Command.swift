@@ -77,11 +77,9 @@ package enum Change: Hashable, Sendable {
     case setAttributes(InodeID, AttributeChanges)
     /// Makes the file exactly `size` long. -> opened; or retry while it has too many cuts
     case truncate(InodeID, size: UInt64)
-    /// Makes the file at least `end` long, if `truncation` is still its truncation number.
-    /// `numbers`: what the writes behind it got in their sets. -> entry or outdated
-    case extend(
-        InodeID, end: UInt64, truncation: UInt32, modified: Timestamp,
-        numbers: [SetNumber] = [])
+    /// Makes files long enough, one after the other. `numbers`: what the writes behind it got in
+    /// their sets. -> extended
+    case extend([FileEnd], numbers: [SetNumber] = [])
     /// Gives the chunks from `first` on these places, one each; a chunk that has a place keeps
     /// it. -> layout of that range; or retry if a set can't take it
     case allocate(InodeID, first: UInt32, sets: [SetID])
@@ -155,8 +153,8 @@ package enum Outcome: Hashable, Sendable {
     /// The layout covers the first `Limits.chunksPerAllocation` chunks.
     case opened(Attributes, Layout)
     case layout(Layout)
-    /// As `opened`: the file as it is now.
-    case outdated(Attributes, Layout)
+    /// For each file what became of it.
+    case extended([FileEndOutcome])
     case session(SessionID, time: Timestamp)
     case orphans([InodeID], time: Timestamp)
     case set(SetConfiguration)

@@ -183,12 +183,9 @@ extension Change {
             writer.write(7 as UInt8)
             writer.write(inode)
             writer.write(size)
-        case .extend(let inode, let end, let truncation, let modified, let numbers):
-            writer.write(8 as UInt8)
-            writer.write(inode)
-            writer.write(end)
-            writer.write(truncation)
-            writer.write(modified)
+        case .extend(let files, let numbers):
+            writer.write(16 as UInt8)
+            writer.writeList(files) { $1.encode(into: &$0) }
             writer.writeList(numbers) { $1.encode(into: &$0) }
         case .allocate(let inode, let first, let sets):
             writer.write(9 as UInt8)
@@ -244,13 +241,6 @@ extension Change {
         switch tag {
         case 6: self = .setAttributes(try reader.read(), try AttributeChanges(from: &reader))
         case 7: self = .truncate(try reader.read(), size: try reader.read())
-        case 8:
-            self = .extend(
-                try reader.read(), end: try reader.read(), truncation: try reader.read(),
-                modified: try reader.readTimestamp(),
-                numbers: try reader.readList(bound: Limits.setNumbers) {
-                    (reader) throws(DecodeError) in try SetNumber(from: &reader)
-                })
         case 9:
             self = .allocate(
                 try reader.read(), first: try reader.read(), sets: try reader.readNames())
@@ -264,6 +254,14 @@ extension Change {
         case 13: self = .releaseOrphans(try reader.readNames())
         case 14: self = .closeSession
         case 15: self = .operate(try Operation(from: &reader))
+        case 16:
+            self = .extend(
+                try reader.readList(bound: Bound.list) { (reader) throws(DecodeError) in
+                    try FileEnd(from: &reader)
+                },
+                numbers: try reader.readList(bound: Limits.setNumbers) {
+                    (reader) throws(DecodeError) in try SetNumber(from: &reader)
+                })
         default: throw .invalid(field: "change", value: UInt64(tag))
         }
     }

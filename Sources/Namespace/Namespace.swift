@@ -152,8 +152,7 @@ package struct Namespace: Sendable {
             return try rename(parent, name, newParent, newName, flags, holders)
         case .setAttributes(let inode, let changes): return try setAttributes(inode, changes)
         case .truncate(let inode, let size): return try truncate(inode, size)
-        case .extend(let inode, let end, let truncation, let modified, let numbers):
-            return try extend(inode, end, truncation, modified, numbers)
+        case .extend(let files, let numbers): return extend(files, numbers)
         case .allocate(let inode, let first, let sets):
             return try allocate(inode, first, sets)
         case .setExtendedAttribute(let inode, let name, let value, let flags):

@@ -33,25 +33,37 @@ extension Namespace {
         return .opened(attributes(slot), headLayout(slot))
     }
 
-    mutating func extend(
-        _ inode: InodeID, _ end: UInt64, _ truncation: UInt32, _ modified: Timestamp,
-        _ numbers: [SetNumber]
-    ) throws(FileError) -> Outcome {
-        let slot = try fileSlot(inode)
-        guard inodes[slot].truncation == truncation else {
-            return .outdated(attributes(slot), headLayout(slot))
-        }
+    /// What is wrong with one file is its answer alone.
+    mutating func extend(_ files: [FileEnd], _ numbers: [SetNumber]) -> Outcome {
         for known in numbers {
             setTable.update(known.set) { $0.number = max($0.number, known.number) }
         }
-        setSize(slot, max(inodes[slot].size, end))
+        var outcomes: [FileEndOutcome] = []
+        outcomes.reserveCapacity(files.count)
+        for file in files {
+            do throws(FileError) {
+                outcomes.append(try extend(file))
+            } catch {
+                outcomes.append(.failed(error))
+            }
+        }
+        return .extended(outcomes)
+    }
+
+    private mutating func extend(_ file: FileEnd) throws(FileError) -> FileEndOutcome {
+        guard file.end <= Limits.fileSize else { throw .tooLarge }
+        let slot = try fileSlot(file.inode)
+        guard inodes[slot].truncation == file.truncation else {
+            return .outdated(attributes(slot), layout(slot, first: 0, count: 0))
+        }
+        setSize(slot, max(inodes[slot].size, file.end))
         // Writers' clocks may lag behind each other, so the latest write counts; but a write
         // replaces a time that someone set in the future.
         let old = inodes[slot].modified
-        let new = min(modified, time)
+        let new = min(file.modified, time)
         if new > old || old > time { inodes[slot].modified = new }
         inodes[slot].changed = time
-        return .entry(attributes(slot))
+        return .done(attributes(slot))
     }
 
     private mutating func setSize(_ slot: Int, _ size: UInt64) {

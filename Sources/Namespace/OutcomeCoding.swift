@@ -23,8 +23,6 @@ extension Outcome {
         case .layout(let layout):
             writer.write(10 as UInt8)
             layout.encode(into: &writer)
-        case .outdated(let attributes, let layout):
-            writer.encode(11, attributes, layout)
         case .session(let session, let time):
             writer.write(12 as UInt8)
             writer.write(session)
@@ -39,6 +37,9 @@ extension Outcome {
         case .refused(let refusal):
             writer.write(15 as UInt8)
             refusal.encode(into: &writer)
+        case .extended(let outcomes):
+            writer.write(16 as UInt8)
+            writer.writeList(outcomes) { $1.encode(into: &$0) }
         }
     }
 
@@ -46,12 +47,7 @@ extension Outcome {
     init(from reader: inout ByteReader) throws(DecodeError) {
         let tag = try reader.read(UInt8.self)
         switch tag {
-        case 1:
-            let code = try reader.read(UInt16.self)
-            guard let error = FileError(rawValue: code) else {
-                throw .invalid(field: "file error", value: UInt64(code))
-            }
-            self = .failed(error)
+        case 1: self = .failed(try FileError(from: &reader))
         case 2: self = .retry
         case 3: self = .sessionDead
         case 4: self = .forgotten
@@ -61,7 +57,6 @@ extension Outcome {
         case 8: self = .created(try Attributes(from: &reader), try Layout(from: &reader))
         case 9: self = .opened(try Attributes(from: &reader), try Layout(from: &reader))
         case 10: self = .layout(try Layout(from: &reader))
-        case 11: self = .outdated(try Attributes(from: &reader), try Layout(from: &reader))
         case 12: self = .session(try reader.read(), time: try reader.readTimestamp())
         case 13:
             let inodes = try reader.readList(bound: 1 << 16) {
@@ -70,6 +65,11 @@ extension Outcome {
             self = .orphans(inodes, time: try reader.readTimestamp())
         case 14: self = .set(try SetConfiguration(from: &reader))
         case 15: self = .refused(try Refusal(from: &reader))
+        case 16:
+            self = .extended(
+                try reader.readList(bound: Limits.extendedFiles) { (reader) throws(DecodeError) in
+                    try FileEndOutcome(from: &reader)
+                })
         default: throw .invalid(field: "outcome", value: UInt64(tag))
         }
     }

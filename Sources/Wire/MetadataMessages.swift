@@ -63,12 +63,10 @@ package enum MetadataChange: Hashable, Sendable {
     case setAttributes(InodeID, AttributeChanges)
     /// Makes the file exactly `size` long. -> opened: attributes, and the new layout's cuts
     case truncate(InodeID, size: UInt64)
-    /// Makes the file at least `end` long, if `truncation` is still its truncation number.
+    /// Makes files long enough, one after the other: at most `Limits.extendedFiles`.
     /// `numbers`: what writes of this client got in their sets and no extend named yet.
-    /// -> attributes; or `outdated`
-    case extend(
-        InodeID, end: UInt64, truncation: UInt32, modified: Timestamp,
-        numbers: [SetNumber] = [])
+    /// -> extended
+    case extend([FileEnd], numbers: [SetNumber] = [])
     /// Gives places to chunks `first ..< first + count` that have none. -> layout
     case allocate(InodeID, first: UInt32, count: UInt32)
     /// -> done
@@ -154,8 +152,8 @@ package enum MetadataReply: Message {
     case created(Attributes, Layout)
     case opened(Attributes, Layout)
     case layout(Layout)
-    /// An Extend or Allocate with an old truncation number: the file as it is now.
-    case outdated(Attributes, Layout)
+    /// For each file what became of it.
+    case extended([FileEndOutcome])
     case bytes([UInt8])
     case names([[UInt8]])
     /// `atEnd`: no name follows the last one.

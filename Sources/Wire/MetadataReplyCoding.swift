@@ -26,8 +26,6 @@ extension MetadataReply {
         case .layout(let layout):
             writer.write(10 as UInt8)
             layout.encode(into: &writer)
-        case .outdated(let attributes, let layout):
-            Self.encode(11, attributes, layout, into: &writer)
         default: encodeRest(into: &writer)
         }
     }
@@ -90,6 +88,9 @@ extension MetadataReply {
             writer.write(25 as UInt8)
             writer.write(length)
             writer.writeBytes(bytes)
+        case .extended(let outcomes):
+            writer.write(26 as UInt8)
+            writer.writeList(outcomes) { $1.encode(into: &$0) }
         default: preconditionFailure("coded above")
         }
     }
@@ -97,12 +98,7 @@ extension MetadataReply {
     package init(from reader: inout ByteReader, payload: inout ByteReader) throws(DecodeError) {
         let tag = try reader.read(UInt8.self)
         switch tag {
-        case 1:
-            let value = try reader.read(UInt16.self)
-            guard let error = FileError(rawValue: value) else {
-                throw .invalid(field: "file error", value: UInt64(value))
-            }
-            self = .failed(error)
+        case 1: self = .failed(try FileError(from: &reader))
         case 2:
             self = .notLeader(
                 try reader.readOptional { (reader) throws(DecodeError) in try reader.read() },
@@ -117,8 +113,6 @@ extension MetadataReply {
         case 9:
             self = .opened(try Attributes(from: &reader), try Layout(from: &reader))
         case 10: self = .layout(try Layout(from: &reader))
-        case 11:
-            self = .outdated(try Attributes(from: &reader), try Layout(from: &reader))
         default: try self.init(restTag: tag, from: &reader)
         }
     }
@@ -163,6 +157,11 @@ extension MetadataReply {
             self = .part(
                 length: try reader.read(),
                 Array(try reader.readBytes(bound: Limits.frameData)))
+        case 26:
+            self = .extended(
+                try reader.readList(bound: Limits.extendedFiles) { (reader) throws(DecodeError) in
+                    try FileEndOutcome(from: &reader)
+                })
         default: throw .invalid(field: "metadata reply", value: UInt64(tag))
         }
     }

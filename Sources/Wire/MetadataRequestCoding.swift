@@ -146,12 +146,9 @@ extension MetadataChange {
             writer.write(70 as UInt8)
             writer.write(inode)
             writer.write(size)
-        case .extend(let inode, let end, let truncation, let modified, let numbers):
-            writer.write(71 as UInt8)
-            writer.write(inode)
-            writer.write(end)
-            writer.write(truncation)
-            writer.write(modified)
+        case .extend(let files, let numbers):
+            writer.write(80 as UInt8)
+            writer.writeList(files) { $1.encode(into: &$0) }
             writer.writeList(numbers) { $1.encode(into: &$0) }
         case .allocate(let inode, let first, let count):
             writer.write(72 as UInt8)
@@ -228,13 +225,6 @@ extension MetadataChange {
         case 69:
             self = .setAttributes(try reader.read(), try AttributeChanges(from: &reader))
         case 70: self = .truncate(try reader.read(), size: try reader.read())
-        case 71:
-            self = .extend(
-                try reader.read(), end: try reader.read(), truncation: try reader.read(),
-                modified: try reader.readTimestamp(),
-                numbers: try reader.readList(bound: Limits.setNumbers) {
-                    (reader) throws(DecodeError) in try SetNumber(from: &reader)
-                })
         case 72:
             self = .allocate(
                 try reader.read(), first: try reader.read(), count: try reader.read())
@@ -256,6 +246,14 @@ extension MetadataChange {
                 })
         case 78: self = .closeSession
         case 79: self = .operate(try Operation(from: &reader))
+        case 80:
+            self = .extend(
+                try reader.readList(bound: Limits.extendedFiles) { (reader) throws(DecodeError) in
+                    try FileEnd(from: &reader)
+                },
+                numbers: try reader.readList(bound: Limits.setNumbers) {
+                    (reader) throws(DecodeError) in try SetNumber(from: &reader)
+                })
         default: throw .invalid(field: "metadata change", value: UInt64(tag))
         }
     }

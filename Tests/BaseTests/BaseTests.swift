@@ -22,6 +22,8 @@ import Testing
         #expect(Limits.framePayload <= Limits.recordPayload)
         // A Paxos entry travels in one frame.
         #expect(Limits.entry <= Limits.frameHead)
+        // So do the answers of one extend, each with attributes and cuts.
+        #expect(Limits.extendedFiles * 256 <= Limits.frameHead)
     }
 
     @Test("The windows fit: what a client may have open, servers remember")

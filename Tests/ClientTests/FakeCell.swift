@@ -263,16 +263,7 @@ extension FakeCell {
             state.names[name] = inode
             if open { state.opened[inode, default: 0] += 1 }
             return .created(file.attributes, layout(inode, 0, 1, state))
-        case .extend(let inode, let end, let truncation, let modified, _):
-            guard var file = state.files[inode] else { return .failed(.stale) }
-            guard file.truncation == truncation else {
-                return .outdated(file.attributes, layout(inode, 0, 1, state))
-            }
-            file.attributes.size = max(file.attributes.size, end)
-            file.attributes.modified = modified
-            file.attributes.changed = now
-            state.files[inode] = file
-            return .entry(file.attributes)
+        case .extend(let files, _): return .extended(files.map { extend($0, now, &state) })
         case .truncate(let inode, let size): return truncate(inode, size, now, &state)
         case .allocate(let inode, let first, let count):
             for index in first..<first + count where state.files[inode]?.chunks[index] == nil {
@@ -290,6 +281,20 @@ extension FakeCell {
         case .closeSession: return .done
         default: return .failed(.notSupported)
         }
+    }
+
+    private func extend(
+        _ end: FileEnd, _ now: Timestamp, _ state: inout FakeState
+    ) -> FileEndOutcome {
+        guard var file = state.files[end.inode] else { return .failed(.stale) }
+        guard file.truncation == end.truncation else {
+            return .outdated(file.attributes, layout(end.inode, 0, 0, state))
+        }
+        file.attributes.size = max(file.attributes.size, end.end)
+        file.attributes.modified = end.modified
+        file.attributes.changed = now
+        state.files[end.inode] = file
+        return .done(file.attributes)
     }
 
     private func truncate(

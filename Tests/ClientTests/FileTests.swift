@@ -7,13 +7,13 @@ import Testing
 import Wire
 
 extension FileSystem {
-    fileprivate func make(_ name: String) throws -> OpenFile {
+    func make(_ name: String) throws -> OpenFile {
         try create(
             .root, Array(name.utf8), mode: 0o644, user: 0, group: 0, exclusive: false,
             options: OpenOptions(read: true, write: true)
         ).0
     }
-    fileprivate func write(_ file: OpenFile, _ bytes: [UInt8], at offset: Int) throws {
+    func write(_ file: OpenFile, _ bytes: [UInt8], at offset: Int) throws {
         var failure: FileError?
         bytes.withUnsafeBytes { raw in
             do throws(FileError) {
@@ -24,7 +24,7 @@ extension FileSystem {
         }
         if let failure { throw failure }
     }
-    fileprivate func read(_ file: OpenFile, at offset: Int, count: Int) throws -> [UInt8] {
+    func read(_ file: OpenFile, at offset: Int, count: Int) throws -> [UInt8] {
         var failure: FileError?
         var bytes = [UInt8](repeating: 0xEE, count: count)
         var done = 0

@@ -132,6 +132,15 @@ struct Cell: CustomTestStringConvertible {
                 newName: [UInt8](name: newName), flags: flags, holders: holders))
     }
 
+    mutating func extend(_ inode: InodeID, to end: UInt64, truncation: UInt32 = 0) {
+        let file = FileEnd(inode: inode, end: end, truncation: truncation, modified: .zero)
+        guard case .extended(let outcomes) = change(.extend([file])), case .done? = outcomes.first
+        else {
+            Issue.record("not extended: \(file)")
+            return
+        }
+    }
+
     mutating func allocate(_ inode: InodeID, _ first: UInt32, _ sets: [SetID]) -> Layout? {
         guard case .layout(let layout) = change(.allocate(inode, first: first, sets: sets))
         else { return nil }

@@ -25,7 +25,9 @@ private let samples: [Command.Action] = {
                 parent: inode, name: name, newParent: .root, newName: [], flags: .exchange,
                 holders: sessions),
             .setAttributes(inode, attributes), .truncate(inode, size: 77),
-            .extend(inode, end: 9, truncation: 8, modified: Timestamp(nanoseconds: 7)),
+            .extend(
+                [inode, .root].map { FileEnd(inode: $0, end: 9, truncation: 8, modified: .zero) },
+                numbers: [SetNumber(set: SetID(rawValue: 3), number: .none)]),
             .allocate(inode, first: 3, sets: [SetID(rawValue: 1), SetID(rawValue: 2)]),
             .setExtendedAttribute(inode, name: name, value: [1, 2, 3], flags: .create),
             .removeExtendedAttribute(inode, name: name), .renewSession,

@@ -48,9 +48,11 @@ func extend() throws {
     var cell = Cell()
     let file = cell.create("file", set: cell.sets[0])
     func extend(_ end: UInt64, _ truncation: UInt32, _ modified: Int64) -> Change {
-        .extend(
-            file, end: end, truncation: truncation,
-            modified: Timestamp(nanoseconds: modified))
+        .extend([
+            FileEnd(
+                inode: file, end: end, truncation: truncation,
+                modified: Timestamp(nanoseconds: modified))
+        ])
     }
     cell.succeeds(extend(500, 0, .max))
     #expect(cell.attributes(file)?.size == 500)
@@ -62,15 +64,13 @@ func extend() throws {
     #expect(cell.attributes(file)?.changed == cell.now)
     cell.succeeds(.truncate(file, size: 200))
     let attributes = try #require(cell.attributes(file))
-    let layout = try cell.namespace.layout(file, first: 0, count: 16)
-    #expect(layout.truncation == 1)
-    #expect(cell.change(extend(900, 0, 5)) == .outdated(attributes, layout))
+    let layout = try cell.namespace.layout(file, first: 0, count: 0)
+    #expect(layout.truncation == 1 && layout.cuts.count == 1)
+    #expect(cell.change(extend(900, 0, 5)) == .extended([.outdated(attributes, layout)]))
     #expect(cell.attributes(file)?.size == 200)
     cell.succeeds(extend(900, 1, 5))
     #expect(cell.attributes(file)?.size == 900)
-    cell.fails(.tooLarge, extend(Limits.fileSize + 1, 1, 0))
-    cell.fails(
-        .isDirectory, .extend(.root, end: 1, truncation: 0, modified: Timestamp.zero))
+    #expect(cell.change(extend(Limits.fileSize + 1, 1, 0)) == .extended([.failed(.tooLarge)]))
     var changes = AttributeChanges()
     changes.modified = .at(Timestamp(nanoseconds: 1 << 60))
     cell.succeeds(.setAttributes(file, changes))
@@ -79,12 +79,60 @@ func extend() throws {
     #expect(cell.namespace.counts.fileBytes == 900)
 }
 
+@Test("One extend tells of many files, in order, and each has an answer of its own")
+func extendMany() throws {
+    var cell = Cell()
+    let good = cell.create("good", set: cell.sets[0])
+    let old = cell.create("old", set: cell.sets[0])
+    let gone = cell.create("gone")
+    cell.extend(old, to: 1_000)
+    cell.succeeds(.truncate(old, size: 10))
+    #expect(cell.unlink("gone") == .done)
+    func end(_ inode: InodeID, _ end: UInt64, _ modified: Int64 = 1) -> FileEnd {
+        FileEnd(
+            inode: inode, end: end, truncation: 0, modified: Timestamp(nanoseconds: modified))
+    }
+    let attributes = try #require(cell.attributes(old))
+    let layout = try cell.namespace.layout(old, first: 0, count: 0)
+    let set = SetNumber(set: cell.sets[2], number: RecordNumber(rawValue: 4))
+    let change = Change.extend(
+        [end(gone, 5), end(good, 50), end(old, 700), end(.root, 1), end(good, 40, .max)],
+        numbers: [set])
+    let request = Command.Action.client(
+        cell.open(nonce: 2), number: RequestNumber(rawValue: 1),
+        firstIncomplete: RequestNumber(rawValue: 1), change)
+    let outcome = cell.run(request)
+    guard case .extended(let outcomes) = outcome, outcomes.count == 5 else {
+        Issue.record("\(outcome)")
+        return
+    }
+    #expect(outcomes[0] == .failed(.stale) && outcomes[3] == .failed(.isDirectory))
+    #expect(outcomes[2] == .outdated(attributes, layout))
+    #expect(cell.attributes(old) == attributes)
+    // The second part about a file sees the first.
+    let grown = try #require(cell.attributes(good))
+    #expect(grown.size == 50 && grown.modified == cell.now)
+    #expect(outcomes[4] == .done(grown))
+    #expect(outcomes[1] != outcomes[4])
+    #expect(cell.namespace.setView(cell.sets[2]) { _ in true }?.number == set.number)
+    // Repeated, it has the same answers, whatever happened since, and changes nothing (M12).
+    #expect(cell.unlink("old") == .done)
+    cell.succeeds(.truncate(good, size: 20))
+    #expect(cell.run(request) == outcome)
+    #expect(cell.attributes(good)?.size == 20)
+    cell.fails(.invalid, .extend([]))
+    let many = Array(repeating: end(good, 1), count: Limits.extendedFiles + 1)
+    cell.fails(.invalid, .extend(many))
+    cell.succeeds(.extend(many.dropLast()))
+    cell.expectEqualTwins()
+}
+
 @Test("Truncate down drops what is beyond, cuts the chunk it goes through, and raises the number")
 func truncateDown() throws {
     var cell = Cell()
     let file = cell.create("file", set: cell.sets[0])
     _ = cell.allocate(file, 0, Array(repeating: cell.sets[1], count: 4))
-    cell.succeeds(.extend(file, end: 4 * chunk, truncation: 0, modified: .zero))
+    cell.extend(file, to: 4 * chunk)
     let outcome = cell.change(.truncate(file, size: chunk + 10))
     let cut = Cut(truncation: 1, size: chunk + 10)
     let layout = try cell.namespace.layout(file, first: 0, count: 16)
@@ -126,12 +174,11 @@ func manyCuts() throws {
     let file = cell.create("file", set: cell.sets[0])
     var cuts: [PendingCut] { cell.namespace.pendingCuts(limit: 100) { _ in true } }
     for round in 1...4 as ClosedRange<UInt32> {
-        cell.succeeds(
-            .extend(file, end: 1_000, truncation: round - 1, modified: Timestamp.zero))
+        cell.extend(file, to: 1_000, truncation: round - 1)
         cell.succeeds(.truncate(file, size: UInt64(round) * 100))
     }
     #expect(cuts.map(\.from) == [100, 200, 300, 400])
-    cell.succeeds(.extend(file, end: 1_000, truncation: 4, modified: Timestamp.zero))
+    cell.extend(file, to: 1_000, truncation: 4)
     let attributes = cell.attributes(file)
     #expect(cell.change(.truncate(file, size: 500)) == .retry)
     #expect(cell.attributes(file) == attributes)
@@ -152,7 +199,7 @@ func manyCuts() throws {
 func cutThroughHole() throws {
     var cell = Cell()
     let file = cell.create("file")
-    cell.succeeds(.extend(file, end: 900, truncation: 0, modified: Timestamp.zero))
+    cell.extend(file, to: 900)
     cell.succeeds(.truncate(file, size: 100))
     #expect(try cell.namespace.layout(file, first: 0, count: 1).truncation == 1)
     #expect(cell.namespace.pendingCounts == (0, 0))

@@ -61,11 +61,15 @@ private struct Workload {
         switch random.below(6) {
         case 0: return .truncate(inode(), size: size)
         case 1:
-            let inode = inode()
-            let present = model.nodes[inode]?.truncation ?? 0
             return .extend(
-                inode, end: size, truncation: random.chance(1, of: 8) ? present + 1 : present,
-                modified: Timestamp(nanoseconds: .max))
+                (0...random.below(4)).map { index in
+                    let inode = inode()
+                    let present = model.nodes[inode]?.truncation ?? 0
+                    return FileEnd(
+                        inode: inode, end: size * UInt64(index + 1) / 3,
+                        truncation: random.chance(1, of: 8) ? present + 1 : present,
+                        modified: Timestamp(nanoseconds: .max))
+                })
         case 2:
             let sets = (0...random.below(3)).map { _ in pick(cell.sets) }
             return .allocate(inode(), first: UInt32(random.below(3)), sets: sets)
@@ -92,6 +96,12 @@ private struct Workload {
             inodes.append(attributes.inode)
         }
         let error = model.apply(change, created: created, session: cell.session)
+        if case .extended(let outcomes) = outcome {
+            let errors = outcomes.map { outcome -> FileError? in
+                if case .failed(let error) = outcome { error } else { nil }
+            }
+            #expect(errors == model.extendErrors, "\(change)")
+        }
         if case .failed(let found) = outcome {
             #expect(found == error, "\(change)")
         } else {

@@ -90,7 +90,7 @@ func announcedNumbers() {
     for (value, expected) in [(5, 5), (3, 5), (9, 9)] as [(UInt64, UInt64)] {
         cell.succeeds(
             .extend(
-                file, end: 1, truncation: 0, modified: .zero,
+                [FileEnd(inode: file, end: 1, truncation: 0, modified: .zero)],
                 numbers: [
                     SetNumber(set: set, number: number(value)),
                     SetNumber(set: SetID(rawValue: 99), number: number(1)),

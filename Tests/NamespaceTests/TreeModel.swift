@@ -5,6 +5,8 @@ import Base
 import Namespace
 
 struct TreeModel {
+    /// The errors of the last extend.
+    private(set) var extendErrors: [FileError?] = []
     struct Node {
         var kind: FileKind
         var mode: UInt16
@@ -204,12 +206,7 @@ struct TreeModel {
             nodes[inode]?.size = size
             nodes[inode]?.modified = now
             nodes[inode]?.changed = now
-        case .extend(let inode, let end, let truncation, _, _):
-            let node = try file(inode)
-            guard node.truncation == truncation else { return }
-            nodes[inode]?.size = max(node.size, end)
-            nodes[inode]?.modified = now
-            nodes[inode]?.changed = now
+        case .extend(let files, _): extendErrors = files.map { extend($0) }
         case .allocate(let inode, let first, let sets):
             let node = try file(inode)
             for (offset, set) in sets.enumerated()
@@ -232,6 +229,17 @@ struct TreeModel {
             }
         default: break
         }
+    }
+
+    private mutating func extend(_ end: FileEnd) -> FileError? {
+        do throws(FileError) {
+            let node = try file(end.inode)
+            guard node.truncation == end.truncation else { return nil }
+            nodes[end.inode]?.size = max(node.size, end.end)
+            nodes[end.inode]?.modified = now
+            nodes[end.inode]?.changed = now
+            return nil
+        } catch { return error }
     }
 
     private func file(_ inode: InodeID) throws(FileError) -> Node {

@@ -65,9 +65,11 @@ extension DataClient {
     private func extend(_ file: SharedChunk) {
         cutting = (file, 0, [])
         change(
-            .extend(
-                file.inode, end: UInt64(Cell.blocks * Limits.block),
-                truncation: cuts(of: file.chunk).truncation, modified: .zero))
+            .extend([
+                FileEnd(
+                    inode: file.inode, end: UInt64(Cell.blocks * Limits.block),
+                    truncation: cuts(of: file.chunk).truncation, modified: .zero)
+            ]))
     }
 
     private func cut(_ file: SharedChunk) {
@@ -96,8 +98,8 @@ extension DataClient {
         case .sessionDead where appetite != .few:
             session = .none
             return true
-        case .entry:
-            guard let cutting else { return false }
+        case .extended(let outcomes):
+            guard let cutting, case .done? = outcomes.first else { return false }
             cut(cutting.file)
             return true
         case .opened(_, let layout):

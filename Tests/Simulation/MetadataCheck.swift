@@ -194,9 +194,9 @@ extension Outcome {
         case (.sessionDead, .sessionDead), (.forgotten, .forgotten), (.done, .done): true
         case (.entry(let attributes), .entry(let told)): attributes == told
         case (.created(let attributes, let layout), .created(let told, let place)),
-            (.opened(let attributes, let layout), .opened(let told, let place)),
-            (.outdated(let attributes, let layout), .outdated(let told, let place)):
+            (.opened(let attributes, let layout), .opened(let told, let place)):
             attributes == told && layout.withoutSets == place.withoutSets
+        case (.extended(let outcomes), .extended(let told)): outcomes == told
         case (.layout(let layout), .layout(let told)): layout.withoutSets == told.withoutSets
         case (.session(let id, _), .session(let told, _)): id == told
         case (.orphans(let inodes, _), .orphans(let told, _)): inodes == told

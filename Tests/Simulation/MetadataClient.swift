@@ -275,8 +275,11 @@ final class MetadataClient: SimClient {
         case 13: return .truncate(inode(), size: UInt64(random.below(1 << 20)))
         case 14:
             return .extend(
-                inode(), end: UInt64(random.below(1 << 20)),
-                truncation: UInt32(random.below(3)), modified: .zero)
+                (0...random.below(4)).map { _ in
+                    FileEnd(
+                        inode: inode(), end: UInt64(random.below(1 << 20)),
+                        truncation: UInt32(random.below(3)), modified: .zero)
+                })
         default:
             return random.chance(1, of: 5)
                 ? .renewSession

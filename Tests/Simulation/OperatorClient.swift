@@ -20,6 +20,8 @@ final class OperatorClient: SimClient {
     private var queue: [MetadataChange] = []
     private var plans: UInt64 = 0
     private var wantsMap = false
+    /// The dump that it takes.
+    var reader: DumpReader?
     /// What it did, for the probes.
     private(set) var done: Set<String> = []
     var isStopping = false {
@@ -46,6 +48,8 @@ final class OperatorClient: SimClient {
     }
 
     func start() { think() }
+    /// Does this next, also after it was stopped.
+    func order(_ operation: Operation) { queue.append(.operate(operation)) }
 
     /// Token 0: think; others: the request of that number has had no answer.
     func timer(_ token: Int) {
@@ -67,6 +71,8 @@ final class OperatorClient: SimClient {
                     session: .none, number: RequestNumber(rawValue: 0),
                     firstIncomplete: RequestNumber(rawValue: 0),
                     change: .openSession(nonce: random.next(), label: "operator")))
+        } else if let query = reader?.next {
+            begin(MetadataRequest(session: session, query: query))
         } else if wantsMap {
             begin(MetadataRequest(session: session, query: .map(after: SetID(rawValue: 0))))
         } else if !queue.isEmpty {
@@ -144,6 +150,7 @@ final class OperatorClient: SimClient {
             session = id
             nextNumber = 1
         case .map(let map): if wantsMap { plan(map) }
+        case .status, .snapshot, .part, .failed(.stale): reader?.take(reply)
         case .done: note(open)
         case .refused: done.insert("operation-refused")
         default: return world.fail("operations", "\(open.body) got \(reply)")

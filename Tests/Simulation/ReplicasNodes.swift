@@ -40,24 +40,31 @@ extension ReplicasScenario {
         }
     }
 
-    static func masterNodes(
-        _ count: Int, goal: Int, _ sizes: Sizes, _ random: inout SeededRandom
-    ) -> [SimNode] {
-        let addresses = (1...count).map {
+    static let masterCapacity: UInt64 = 64 << 20
+    static let masterSegment = 256 << 10
+    static func masterDisk(_ place: Int) -> DiskID { DiskID(rawValue: UInt64(900 + place)) }
+    static func addresses(_ masters: Int) -> [MasterAddress] {
+        (1...masters).map {
             MasterAddress(
                 id: MasterID(rawValue: UInt16($0)),
                 address: PeerAddress(network: "m\($0)", socket: "", machine: ""))
         }
+    }
+
+    static func masterNodes(
+        _ count: Int, goal: Int, _ sizes: Sizes, _ random: inout SeededRandom
+    ) -> [SimNode] {
+        let addresses = addresses(count)
         return addresses.enumerated().map { place, address in
             SimNode(
                 place: place, name: "master-\(address.id)", peer: .master(address.id),
-                capacity: 64 << 20, drift: sizes.drift, random: &random
+                capacity: masterCapacity, drift: sizes.drift, random: &random
             ) { node in
                 MasterCore(
                     MasterConfiguration(
                         cell: cell, id: address.id, masters: addresses, goal: goal,
-                        disk: DiskID(rawValue: UInt64(900 + place)),
-                        seed: UInt64(node.run) << 8 | UInt64(place), segmentSize: 256 << 10,
+                        disk: masterDisk(place),
+                        seed: UInt64(node.run) << 8 | UInt64(place), segmentSize: masterSegment,
                         repairDelay: sizes.repairDelay, trashTime: sizes.trashTime,
                         grayPause: .milliseconds(250)))
             }

@@ -1,6 +1,7 @@
 // Scenario "replicas": chunk servers, one or three masters and clients that write and read, under
-// chaos, then calm, then in some seeds the loss of all members but one of a set for good, then a
-// loss of power everywhere. Its checks are in PageCheck and ReplicaPromises, and here:
+// chaos, then calm, then in some seeds the loss of all members but one of a set for good, or of
+// all masters (see LostMasters), then a loss of power everywhere. Its checks are in PageCheck and
+// ReplicaPromises, and here:
 //
 //  liveness     in calm everything that clients asked is answered
 //  whole        some time into the calm every set has as many members as are wanted
@@ -30,7 +31,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
     private let chaos: Chaos
     let history = DataHistory()
     private(set) var clients: [DataClient] = []
-    private var operators: [OperatorClient] = []
+    private(set) var operators: [OperatorClient] = []
     let masters: Int
     private let goal: Int
     private let repairDelay: Interval
@@ -129,7 +130,11 @@ final class ReplicasScenario: Scenario, WorldObserver {
         awaitScrub()
         readEverything("calm")
         checkScrub()
-        if mayLoseMembers { loseMembers() }
+        if mayLoseMembers {
+            loseMembers()
+        } else if !isFull, random.chance(1, of: 2) {
+            loseMasters()
+        }
         if isFull { fillDisks() }
         guard world.failure == nil else { return }
         for node in living { world.crash(node, power: true) }
@@ -200,7 +205,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
     }
 
     /// Members that left come back, or others take their place (C9, C19).
-    private func awaitWholeSets() {
+    func awaitWholeSets() {
         guard repairDelay < .seconds(10) else { return }
         let deadline = world.now + .seconds(30)
         var copied: [RecordNumber] = []

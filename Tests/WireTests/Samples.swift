@@ -184,7 +184,12 @@ extension Samples {
                 parent: name(), name: bytes(), newParent: name(), newName: bytes(),
                 flags: RenameFlags(rawValue: number())),
             .setAttributes(name(), changes()), .truncate(name(), size: number()),
-            .extend(name(), end: number(), truncation: number(), modified: time()),
+            .extend(
+                list {
+                    FileEnd(
+                        inode: $0.name(), end: $0.number(), truncation: $0.number(),
+                        modified: $0.time())
+                }, numbers: list { SetNumber(set: $0.name(), number: $0.name()) }),
             .allocate(name(), first: number(), count: number()),
             .setExtendedAttribute(
                 name(), name: bytes(), value: bytes(), flags: ExtendedFlags(rawValue: number())),
@@ -200,7 +205,14 @@ extension Samples {
             .notLeader(flag() ? name() : nil, membership()), .retry,
             .sessionDead, .forgotten, .done, .entry(attributes()),
             .created(attributes(), layout()), .opened(attributes(), layout()), .layout(layout()),
-            .outdated(attributes(), layout()), .bytes(bytes()), .names(list { $0.bytes() }),
+            .extended(
+                list { samples in
+                    switch samples.random.below(3) {
+                    case 0: .done(samples.attributes())
+                    case 1: .outdated(samples.attributes(), samples.layout())
+                    default: .failed(errors[samples.random.below(errors.count)])
+                    }
+                }), .bytes(bytes()), .names(list { $0.bytes() }),
             .directory(list { $0.entry() }, atEnd: flag()), .sets(list { $0.view() }),
             .statistics(CellStatistics(capacity: number(), free: number(), files: number())),
             .session(name(), time: time()), .orphans(list { $0.name() }, time: time()),
