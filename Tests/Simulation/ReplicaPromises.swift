@@ -166,6 +166,13 @@ struct ReplicaPromises {
         }
         holders[place] = (record.epoch, name)
         guard let name else { return nil }
+        // A later epoch numbered it again: it keeps nothing of what a deposed primary sends on.
+        if let known = writes[name], known != record.number,
+            let later = holders[SetNumber(set: record.set, number: known)],
+            later.name == name, later.epoch > record.epoch
+        {
+            return nil
+        }
         defer { writes[name] = record.number }
         guard let known = writes[name], known != record.number,
             known <= committed[record.set] ?? .none
