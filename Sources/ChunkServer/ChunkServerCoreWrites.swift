@@ -124,7 +124,6 @@ extension ChunkServerCore {
     /// another member, or for the word of one that was full.
     private mutating func awaitsSpace(_ bytes: Int, _ index: Int) -> Bool {
         let others = sets[index].replica.othersFill
-        if others == .roomy, !store.isShort, store.hasRoom(forData: bytes) { return false }
         let isKnown = sets[index].replica.isFillFresh(now: now)
         if others != .roomy { askWhoIsFull(index) }
         if store.hasRoom(forData: bytes) {

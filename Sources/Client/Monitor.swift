@@ -138,11 +138,11 @@ final class Monitor<State>: @unchecked Sendable {
 }
 
 /// A thread of the client's own.
-final class BackgroundThread: @unchecked Sendable {
+package final class BackgroundThread: @unchecked Sendable {
     private let thread: pthread_t
 
     /// Runs `body` on a new thread.
-    init(_ body: @escaping @Sendable () -> Void) {
+    package init(_ body: @escaping @Sendable () -> Void) {
         let box = Unmanaged.passRetained(Body(run: body))
         var thread = pthread_t()
         let status = pthread_create(
@@ -156,7 +156,7 @@ final class BackgroundThread: @unchecked Sendable {
         self.thread = thread
     }
     /// Waits for its end.
-    func join() { pthread_join(thread, nil) }
+    package func join() { pthread_join(thread, nil) }
 
     private final class Body {
         let run: @Sendable () -> Void

@@ -265,11 +265,10 @@ extension ReplicationBody {
                 fill: try DiskFill(from: &reader))
         case 5:
             let committed = try reader.read(RecordNumber.self)
-            let count = try reader.readCount(bound: ReplicationMessage.records)
-            guard count > 0 else { throw .invalid(field: "records", value: 0) }
-            var records: [Record] = []
-            records.reserveCapacity(count)
-            for _ in 0..<count { records.append(try Record(from: &reader, payload: &payload)) }
+            let records = try reader.readList(bound: ReplicationMessage.records) {
+                (reader) throws(DecodeError) in try Record(from: &reader, payload: &payload)
+            }
+            guard !records.isEmpty else { throw .invalid(field: "records", value: 0) }
             self = .prepare(committed: committed, records)
         case 6: self = .beacon(committed: try reader.read(), sent: try reader.read())
         case 7: self = .missing(after: try reader.read())

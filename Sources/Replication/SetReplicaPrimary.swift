@@ -277,6 +277,7 @@ extension SetReplica {
         func sendBatch() {
             if batch.isEmpty { return }
             send(.prepare(committed: committed, batch), to: peers[index].disk)
+            schedule(index, after: Limits.commitBeacon)
             batch = []
             bytes = 0
         }
@@ -310,10 +311,7 @@ extension SetReplica {
             // What is lost on the way is loaded again.
             if !peers.contains(where: { $0.hasBegun && $0.sent < next }) { loaded[next] = nil }
         }
-        if !batch.isEmpty {
-            sendBatch()
-            schedule(index, after: Limits.commitBeacon)
-        }
+        sendBatch()
         plan(index)
     }
 

@@ -106,7 +106,7 @@ extension LogPlace {
     /// Bytes of log that the record costs: its own, and two copies of its headers, in the group
     /// after it and in the footer.
     var footprint: Int {
-        let gap = payloadLength < Limits.largePayload ? 0 : Limits.sector - Limits.recordAlignment
+        let gap = payloadLength < Limits.largePayload ? 0 : Limits.sectorGap
         return align(length, Limits.recordAlignment) + gap
             + 2 * (RecordFrame.size + Int(headerLength))
     }

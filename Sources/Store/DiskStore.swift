@@ -89,25 +89,17 @@ package struct DiskStore: Sendable {
     package var usage: StoreUsage { ledgers.reduce(StoreUsage()) { $0 + $1.usage } }
 
     /// What one set holds.
-    package func usage(_ set: SetID) -> StoreUsage {
-        ledgerIndex(set).map { ledgers[$0].usage } ?? StoreUsage()
-    }
+    package func usage(_ set: SetID) -> StoreUsage { ledger(set)?.usage ?? StoreUsage() }
     /// The highest epoch that was adopted; it is durable when its log number is.
-    package func epoch(_ set: SetID) -> Epoch {
-        ledgerIndex(set).map { ledgers[$0].epoch } ?? .none
-    }
+    package func epoch(_ set: SetID) -> Epoch { ledger(set)?.epoch ?? .none }
     /// Every epoch start that was adopted, ascending.
     package func history(_ set: SetID) -> [EpochStart] { ledger(set)?.history ?? [] }
     /// The highest epoch of the records that the start found; see `SetLedger`.
     package func recordEpoch(_ set: SetID) -> Epoch { ledger(set)?.recordEpoch ?? .none }
     /// The last record in the index.
-    package func committed(_ set: SetID) -> RecordNumber {
-        ledgerIndex(set).map { ledgers[$0].committed } ?? .none
-    }
+    package func committed(_ set: SetID) -> RecordNumber { ledger(set)?.committed ?? .none }
     /// The last record that is alive here, damaged or not, durable or on its way.
-    package func lastPrepared(_ set: SetID) -> RecordNumber {
-        ledgerIndex(set).map { ledgers[$0].last } ?? .none
-    }
+    package func lastPrepared(_ set: SetID) -> RecordNumber { ledger(set)?.last ?? .none }
     /// Numbers of damaged records, ascending; those of records not known at all included.
     package func rot(_ set: SetID) -> [ClosedRange<RecordNumber>] {
         guard let ledger = ledger(set) else { return [] }

@@ -128,6 +128,8 @@ struct RecordFrame: Hashable, Sendable {
 extension Limits {
     /// Numbers of records are below this, so that arithmetic on decoded ones never overflows.
     static let logNumbers: UInt64 = 1 << 62
+    /// The most that goes before a record so that its payload starts at a sector.
+    static let sectorGap = sector - recordAlignment
 }
 
 /// Rounds up to a multiple.

@@ -72,8 +72,7 @@ package struct SegmentLog: Sendable {
 
         /// The most bytes that it takes.
         var stride: Int {
-            align(length, Limits.recordAlignment)
-                + (isDirect ? Limits.sector - Limits.recordAlignment : 0)
+            align(length, Limits.recordAlignment) + (isDirect ? Limits.sectorGap : 0)
         }
         var length: Int { bodyStart + payload.count }
         private var bodyStart: Int { RecordFrame.size + header.count }

@@ -116,7 +116,7 @@ final class FrameParser: RecvByteBufferAllocator, @unchecked Sendable {
             return allocator.buffer(capacity: Self.keptBuffer)
         }
         if payload.count - filled >= Limits.largePayload,
-            let room = ByteBuffer(filling: payload.dropFirst(filled))
+            let room = ByteBuffer(sharing: payload.dropFirst(filled), isFilled: false)
         {
             return room
         }

@@ -21,19 +21,10 @@ private let arrayAllocator = ByteBufferAllocator(
 
 extension ByteBuffer {
     /// The bytes of a slice where they are; nil where its memory is not an array's.
-    init?(sharing bytes: ArraySlice<UInt8>) {
-        guard let owner = bytes._owner else { return nil }
-        self.init(owner: owner, bytes: bytes.withUnsafeBytes { $0 }, isFilled: true)
-    }
-
-    /// The bytes of a slice as room to be received into; nil as above.
-    init?(filling bytes: ArraySlice<UInt8>) {
-        guard let owner = bytes._owner else { return nil }
-        self.init(owner: owner, bytes: bytes.withUnsafeBytes { $0 }, isFilled: false)
-    }
-
-    private init?(owner: AnyObject, bytes: UnsafeRawBufferPointer, isFilled: Bool) {
-        guard let start = bytes.baseAddress else { return nil }
+    /// Unless `isFilled`, they are room to be received into.
+    init?(sharing bytes: ArraySlice<UInt8>, isFilled: Bool = true) {
+        guard let owner = bytes._owner, let start = bytes.withUnsafeBytes({ $0.baseAddress })
+        else { return nil }
         let object = Unmanaged.passUnretained(owner).toOpaque()
         let from = start - UnsafeRawPointer(object)
         // The elements of an array lie in its object, behind a header of some words.

@@ -10,10 +10,10 @@ import Wire
 /// Threads that flush, and what came of it.
 private final class Flushes: Sendable {
     private let outcomes = Mutex<[InodeID: FileError?]>([:])
-    private let threads = Mutex<[pthread_t]>([])
+    private let threads = Mutex<[BackgroundThread]>([])
 
     func start(_ client: FileSystem, _ file: OpenFile, _ cancellation: Cancellation? = nil) {
-        run { [self] in
+        let thread = BackgroundThread { [self] in
             var failure: FileError?
             do throws(FileError) {
                 try client.flush(file, cancellation)
@@ -22,30 +22,13 @@ private final class Flushes: Sendable {
             }
             outcomes.withLock { $0[file.inode] = .some(failure) }
         }
+        threads.withLock { $0.append(thread) }
     }
     /// The error of each flush that has ended.
     var ended: [InodeID: FileError?] { outcomes.withLock { $0 } }
     /// Waits for all of them.
     func join() {
-        for thread in threads.withLock({ $0 }) { pthread_join(thread, nil) }
-    }
-
-    private final class Body {
-        let run: @Sendable () -> Void
-        init(run: @escaping @Sendable () -> Void) { self.run = run }
-    }
-    private func run(_ body: @escaping @Sendable () -> Void) {
-        let box = Unmanaged.passRetained(Body(run: body))
-        var thread = pthread_t()
-        let status = pthread_create(
-            &thread, nil,
-            { raw in
-                guard let raw else { return nil }
-                Unmanaged<Body>.fromOpaque(raw).takeRetainedValue().run()
-                return nil
-            }, box.toOpaque())
-        precondition(status == 0, "no thread: \(status)")
-        threads.withLock { $0.append(thread) }
+        for thread in threads.withLock({ $0 }) { thread.join() }
     }
 }
 
