@@ -137,7 +137,9 @@ package struct ByteWriter: Sendable {
             for (index, byte) in raw.enumerated() { bytes[offset + index] = byte }
         }
     }
-    @usableFromInline mutating func appendRaw(_ raw: UnsafeRawBufferPointer) {
+    /// Writes bytes as they are, without a length: what many small values were put together in
+    /// first, as each write by itself takes a look at the array.
+    package mutating func appendRaw(_ raw: UnsafeRawBufferPointer) {
         bytes.append(contentsOf: raw)
     }
 }

@@ -227,7 +227,7 @@ package enum Limits {
     /// While a disk copies, the 99th percentile of its clients' requests may be so many times what
     /// it is otherwise, or what it is on a disk that is quick, whichever is more.
     package static let copySlowdown: Int64 = 2
-    package static let quickRequest = Interval.milliseconds(1)
+    package static let quickRequest = Interval.milliseconds(2)
     /// It is looked at this often.
     package static let copyWindow = Interval.milliseconds(500)
     /// What a disk has of a set that it left by a failure is emptied after this (C14): 24 hours.

@@ -43,10 +43,11 @@ struct HostedSet: Sendable {
     /// `isNews`: the leader wants to hear of it at once. `isPressed`: it serves, and another member
     /// has no space.
     mutating func step(
-        _ event: ReplicaEvent, fill: DiskFill, copyBudget: Int, now: Instant
+        _ event: ReplicaEvent, fill: DiskFill, _ throttle: CopyThrottle, now: Instant
     ) -> (effects: [ReplicaEffect], isNews: Bool, isPressed: Bool) {
         replica.diskFill = fill
-        replica.copyBudget = copyBudget
+        replica.copyBudget = throttle.budget
+        replica.isStrained = throttle.isStrained
         let before = Standing(replica)
         let effects = replica.step(event, now: now)
         deadline = replica.deadline
@@ -122,9 +123,10 @@ extension ChunkServerCore {
         throttle.turn(now)
         let wasServing = sets[index].replica.isServing
         let (wanted, isNews, isPressed) = sets[index].step(
-            event, fill: store.fill, copyBudget: throttle.budget, now: now)
+            event, fill: store.fill, throttle, now: now)
         store.press(sets[index].replica.set, isPressed)
         throttle.spend(throttle.budget - sets[index].replica.copyBudget)
+        if sets[index].replica.isLearnerStrained { throttle.noteStrain() }
         if sets[index].replica.wantsCopyBudget, !starving.contains(index) {
             starving.append(index)
         }
@@ -170,6 +172,7 @@ extension ChunkServerCore {
     mutating func placed(_ index: Int, at place: LogNumber) {
         sets[index].replica.placed(at: place)
         load.appended(at: place, now)
+        if !sets[index].replica.isLearner { throttle.appended(at: place, now) }
         guard !unsynced.contains(index) else { return }
         unsynced.append(index)
         unsynced.sort()
@@ -178,6 +181,7 @@ extension ChunkServerCore {
     /// Tells the replicas what is durable now.
     mutating func becomeDurable(through place: LogNumber) {
         load.durable(through: place, now)
+        throttle.durable(through: place, now)
         let waiting = unsynced
         unsynced = []
         for index in waiting {

@@ -1,10 +1,11 @@
-// How fast a disk copies to learners (C19): as fast as its clients let it. Their requests are
-// timed, and the slowest hundredth in a window tells.
+// How fast a disk copies to learners (C19): as fast as its clients let it, and those of the disks
+// that learn. What they ask of a disk is timed, and the slowest hundredth in a window tells.
 //
 //   in a window                                    the rate
-//   hardly anything was copied                     stays; what is usual is learned
+//   hardly anything was copied, to it or from it   stays; what is usual is learned
 //   nobody asked for anything                      is doubled
-//   requests took too much longer than usual       is halved
+//   requests took too much longer than usual,      falls by three tenths; the disk is strained,
+//   or a learner says that it is strained          which it says where it learns
 //   they did not                                   grows by a quarter
 //
 // Invariant: it stays from `copyRateLeast` to `copyRateMost`: copies always go on.
@@ -58,14 +59,37 @@ package struct CopyThrottle: Sendable {
     private var times = RequestTimes()
     /// The slowest hundredth while hardly anything is copied.
     package private(set) var usual: Interval?
+    /// Bytes of this window, to learners and as one.
     private var copied = 0
     private var windowEnd = Instant.zero
+    /// A learner said so in this window.
+    private var isLearnerStrained = false
+    /// In the last window, what was copied slowed its clients down.
+    package private(set) var isStrained = false
+    /// The append for clients that is followed until it is durable, and since when.
+    private var followed: (place: LogNumber, since: Instant)?
 
     /// A throttle at its first rate.
     package init() {}
 
     /// A client's request was answered.
     package mutating func note(_ time: Interval) { times.add(time) }
+
+    /// Something was appended for clients, as a member; a backup has no requests of its own.
+    package mutating func appended(at place: LogNumber, _ now: Instant) {
+        if followed == nil { followed = (place, now) }
+    }
+    /// Everything up to there is durable.
+    package mutating func durable(through place: LogNumber, _ now: Instant) {
+        guard let (last, since) = followed, last <= place else { return }
+        followed = nil
+        times.add(now - since)
+    }
+
+    /// So many bytes came as to a learner.
+    package mutating func receive(_ bytes: Int) { copied += bytes }
+    /// A learner of this disk is strained.
+    package mutating func noteStrain() { isLearnerStrained = true }
 
     /// So many bytes went to learners; less than none where the writers gave some.
     package mutating func spend(_ bytes: Int) {
@@ -92,8 +116,10 @@ package struct CopyThrottle: Sendable {
         defer {
             times = RequestTimes()
             copied = 0
+            isLearnerStrained = false
             windowEnd = now + Limits.copyWindow
         }
+        isStrained = false
         let least = Limits.copyRateLeast * UInt64(Limits.copyWindow.nanoseconds) / 1_000_000_000
         let slowest = times.slowest
         if UInt64(copied) <= least {
@@ -104,12 +130,11 @@ package struct CopyThrottle: Sendable {
             if rate == Limits.copyRateLeast, copied > 0, !isTooSlow(slowest) { grow() }
             return
         }
-        guard let slowest else {
+        isStrained = isTooSlow(slowest)
+        if isStrained || isLearnerStrained {
+            rate = max(rate / 10 * 7, Limits.copyRateLeast)
+        } else if slowest == nil {
             rate = min(rate * 2, Limits.copyRateMost)
-            return
-        }
-        if isTooSlow(slowest) {
-            rate = max(rate / 2, Limits.copyRateLeast)
         } else {
             grow()
         }

@@ -53,8 +53,9 @@ package enum ReplicationBody: Hashable, Sendable {
     /// The epoch begins; `missed` are starts before it that the receiver may lack, in order.
     case begin(EpochStart, missed: [EpochStart])
     /// The sender has everything up to `durable` on its disk, and knows that `committed` is
-    /// committed, and what its disk can take (C20).
-    case acknowledge(durable: RecordNumber, committed: RecordNumber, fill: DiskFill)
+    /// committed, what its disk can take (C20), and whether copies slow its clients down (C19).
+    case acknowledge(
+        durable: RecordNumber, committed: RecordNumber, fill: DiskFill, isStrained: Bool)
     /// Records with consecutive numbers, new or sent again with their own epoch (C4, C8): 1 to
     /// `ReplicationMessage.records`, with at most `Limits.frameData` stored bytes if several.
     case prepare(committed: RecordNumber, [Record])
@@ -178,10 +179,11 @@ extension ReplicationMessage {
         case .begin(let start, let missed):
             start.encode(into: &writer)
             writer.writeList(missed) { $1.encode(into: &$0) }
-        case .acknowledge(let durable, let committed, let fill):
+        case .acknowledge(let durable, let committed, let fill, let isStrained):
             writer.write(durable)
             writer.write(committed)
             writer.write(fill.rawValue)
+            writer.write(isStrained)
         case .prepare(let committed, let records):
             writer.write(committed)
             writer.writeList(records) { $1.encodeHeader(into: &$0) }
@@ -262,7 +264,7 @@ extension ReplicationBody {
         case 4:
             self = .acknowledge(
                 durable: try reader.read(), committed: try reader.read(),
-                fill: try DiskFill(from: &reader))
+                fill: try DiskFill(from: &reader), isStrained: try reader.readBool())
         case 5:
             let committed = try reader.read(RecordNumber.self)
             let records = try reader.readList(bound: ReplicationMessage.records) {

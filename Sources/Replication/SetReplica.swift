@@ -104,6 +104,9 @@ package struct SetReplica: Hashable, Sendable {
     var announced = RecordNumber.none
     /// What the disk can take: told to the primary (C20). Set by the host.
     package var diskFill = DiskFill.roomy
+    /// What is copied to this disk slows its clients down: told to the primary (C19). Set by the
+    /// host.
+    package var isStrained = false
     /// The primary is not told of it again before.
     var tellFillAt = Instant.zero
     /// Bytes that may go to a learner now; less by what went when a step is over (C19). Set by
@@ -189,6 +192,10 @@ package struct SetReplica: Hashable, Sendable {
     package var isAppending: Bool { !appended.isEmpty }
     /// What the other members' disks can take, as the primary heard: the worst of it (C20).
     package var othersFill: DiskFill { peers.reduce(.roomy) { max($0, $1.fill) } }
+    /// Its learner's server says that copies slow its clients down (C19).
+    package var isLearnerStrained: Bool { peers.contains { $0.isLearner && $0.isStrained } }
+    /// It is filled as a learner.
+    package var isLearner: Bool { isBackup && configuration?.members.contains(disk) == false }
     /// Whether everyone whose disk was full said so lately.
     package func isFillFresh(now: Instant) -> Bool {
         peers.allSatisfy { $0.fill == .roomy || now - $0.fillAt < Limits.memberSilence }
@@ -380,8 +387,9 @@ package struct SetReplica: Hashable, Sendable {
         case .prepare(let committed, let records):
             for record in records { prepare(record, committed, from: sender) }
         case .beacon(let committed, let sent): takeBeacon(committed, sent, from: sender)
-        case .acknowledge(let durable, let committed, let fill):
+        case .acknowledge(let durable, let committed, let fill, let isStrained):
             takeAcknowledgement(from: sender, durable, committed, fill)
+            if let index = position(of: sender) { peers[index].isStrained = isStrained }
         case .missing(let after): rewind(sender, after: after)
         case .fetch(let number): serveFetch(number, to: sender)
         case .fetched(let number, let result): takeFetched(number, result, from: sender)

@@ -54,7 +54,9 @@ extension SetReplica {
 
     mutating func acknowledge() {
         guard let primary = configuration?.primary else { return }
-        send(.acknowledge(durable: durable, committed: committed, fill: diskFill), to: primary)
+        let body = ReplicationBody.acknowledge(
+            durable: durable, committed: committed, fill: diskFill, isStrained: isStrained)
+        send(body, to: primary)
     }
 
     /// The host has no space for data, and blocks of this set that want folding: their primary

@@ -23,6 +23,8 @@ struct Peer: Hashable, Sendable {
     var told = RecordNumber.none
     /// What its disk can take, and, where that is little, when it said so.
     var fill = DiskFill.roomy
+    /// What is copied to it slows its clients down, it said last.
+    var isStrained = false
     var fillAt = Instant.zero
     /// Stored bytes that were sent and not acknowledged, as far as they are in the window.
     var inFlight = 0

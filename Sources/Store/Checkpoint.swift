@@ -157,8 +157,7 @@ enum CheckpointItem {
             writer.write(set)
             writer.write(truncation)
         case .extents(let entries):
-            writer.write(12 as UInt8)
-            writer.writeList(entries) { $1.encode(into: &$0) }
+            Self.encode(extents: entries[...], into: &writer)
         case .recent(let records):
             writer.write(13 as UInt8)
             writer.writeList(records) { $1.encode(into: &$0) }
@@ -173,6 +172,13 @@ enum CheckpointItem {
                 $0.write($1.from)
             }
         }
+    }
+
+    /// Most of a checkpoint, and written while clients wait: straight from the index.
+    static func encode(extents: ArraySlice<ExtentEntry>, into writer: inout ByteWriter) {
+        writer.write(12 as UInt8)
+        writer.write(UInt32(extents.count))
+        for entry in extents { entry.encode(into: &writer) }
     }
 
     /// The header of a record whose payload is on the disk: its length is put back.
@@ -319,17 +325,23 @@ extension SessionWindow {
 }
 
 extension ExtentEntry {
+    /// Bytes of one.
+    static let size = 40
+
     func encode(into writer: inout ByteWriter) {
-        writer.write(number)
-        writer.write(epoch)
-        writer.write(segment)
-        writer.write(offset)
-        writer.write(visible)
-        writer.write(stored)
-        writer.write(headerLength)
-        writer.write(block)
-        writer.write(start)
-        writer.write(last)
+        withUnsafeTemporaryAllocation(byteCount: Self.size, alignment: 8) { bytes in
+            bytes.storeBytes(of: number.rawValue.littleEndian, as: UInt64.self)
+            bytes.storeBytes(of: epoch.rawValue.littleEndian, toByteOffset: 8, as: UInt64.self)
+            bytes.storeBytes(of: segment.littleEndian, toByteOffset: 16, as: UInt32.self)
+            bytes.storeBytes(of: offset.littleEndian, toByteOffset: 20, as: UInt32.self)
+            bytes.storeBytes(of: visible.littleEndian, toByteOffset: 24, as: UInt32.self)
+            bytes.storeBytes(of: stored.littleEndian, toByteOffset: 28, as: UInt32.self)
+            bytes.storeBytes(of: headerLength.littleEndian, toByteOffset: 32, as: UInt16.self)
+            bytes.storeBytes(of: block.littleEndian, toByteOffset: 34, as: UInt16.self)
+            bytes.storeBytes(of: start.littleEndian, toByteOffset: 36, as: UInt16.self)
+            bytes.storeBytes(of: last.littleEndian, toByteOffset: 38, as: UInt16.self)
+            writer.appendRaw(UnsafeRawBufferPointer(bytes))
+        }
     }
     init(from reader: inout ByteReader) throws(DecodeError) {
         number = try reader.read()

@@ -74,6 +74,13 @@ struct CheckpointWriter: Sendable {
         items.append(writer.bytes)
     }
 
+    private mutating func add(_ extents: ArraySlice<ExtentEntry>) {
+        smalls = nil
+        let size = 5 + extents.count * ExtentEntry.size
+        if items.count + size > CheckpointBlock.capacity { seal(isLast: false) }
+        CheckpointItem.encode(extents: extents, into: &items)
+    }
+
     private mutating func add(_ chunk: SmallChunk, of set: SetID) {
         let room = CheckpointBlock.capacity - items.count
         var item = smalls ?? (set, 0, CheckpointItem.extents)
@@ -135,7 +142,7 @@ struct CheckpointWriter: Sendable {
         }
         for page in chunk.pages {
             for start in stride(from: 0, to: page.count, by: CheckpointItem.extents) {
-                add(.extents(Array(page[start...].prefix(CheckpointItem.extents))))
+                add(page[start...].prefix(CheckpointItem.extents))
             }
         }
     }

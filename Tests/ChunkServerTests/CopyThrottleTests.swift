@@ -59,4 +59,39 @@ import Testing
         let rate = run(&throttle, &now, seconds: 10, latency: latency)
         #expect(rate >= Limits.copyRateLeast * 9 / 10, "\(rate)")
     }
+
+    @Test("A disk without clients copies as slowly as those of its learner need")
+    func strainedLearner() {
+        var (source, learner, now) = (CopyThrottle(), CopyThrottle(), Instant.zero)
+        /// Each MiB a second makes what the learner's disk stores for clients 0.1 ms slower.
+        func run(seconds: Int, copies: Bool) -> UInt64 {
+            var (copied, place): (UInt64, LogNumber) = (0, LogNumber(rawValue: 0))
+            for _ in 0..<seconds * 100 {
+                now = now + .milliseconds(10)
+                source.turn(now)
+                learner.turn(now)
+                if copies, source.budget > 0 {
+                    copied += UInt64(source.budget)
+                    learner.receive(source.budget)
+                    source.spend(source.budget)
+                }
+                let more = copies ? Int64(source.rate >> 20) * 100 : 0
+                place = LogNumber(rawValue: place.rawValue + 1)
+                learner.appended(at: place, now)
+                learner.durable(through: place, now + .microseconds(2_000 + more))
+                if learner.isStrained { source.noteStrain() }
+            }
+            return copied / UInt64(seconds)
+        }
+        _ = run(seconds: 5, copies: false)
+        #expect(!learner.isStrained)
+        _ = run(seconds: 20, copies: true)
+        // 20 MiB/s are the bound, 25 with what times are rounded up by; and a quarter more until
+        // it is seen.
+        let rate = run(seconds: 20, copies: true)
+        #expect(rate > 10 << 20 && rate < 31 << 20, "\(rate)")
+        // The learner is full: nothing slows the clients down.
+        _ = run(seconds: 1, copies: false)
+        #expect(!learner.isStrained)
+    }
 }

@@ -68,9 +68,10 @@ struct Cell: Hashable {
 
     /// What an acknowledgement says of commits only decides when the next beacon is due.
     private func timeless(_ message: ReplicationMessage) -> ReplicationMessage {
-        guard case .acknowledge(let durable, _, let fill) = message.body else { return message }
+        guard case .acknowledge(let durable, _, let fill, _) = message.body else { return message }
         var message = message
-        message.body = .acknowledge(durable: durable, committed: .none, fill: fill)
+        message.body = .acknowledge(
+            durable: durable, committed: .none, fill: fill, isStrained: false)
         return message
     }
 

@@ -285,8 +285,9 @@ extension ReplicationMessage {
         case .beacon(let committed, let sent):
             group.body = .beacon(committed: .none, sent: .none)
             return (group, (committed.rawValue, sent.rawValue))
-        case .acknowledge(let durable, let committed, let fill):
-            group.body = .acknowledge(durable: .none, committed: committed, fill: fill)
+        case .acknowledge(let durable, let committed, let fill, let isStrained):
+            group.body = .acknowledge(
+                durable: .none, committed: committed, fill: fill, isStrained: isStrained)
             return (group, (durable.rawValue, 0))
         case .stale:
             group.epoch = .none

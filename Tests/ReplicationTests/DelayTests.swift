@@ -50,11 +50,12 @@ import Testing
             // Five records a second.
             let stored = RecordNumber(rawValue: UInt64(2 + round / 20))
             world.links[link] = world.links[link].map { message in
-                guard case .acknowledge(let durable, let committed, let fill) = message.body
+                guard case .acknowledge(let durable, let committed, let fill, _) = message.body
                 else { return message }
                 var message = message
                 message.body = .acknowledge(
-                    durable: min(durable, stored), committed: committed, fill: fill)
+                    durable: min(durable, stored), committed: committed, fill: fill,
+                    isStrained: false)
                 return message
             }
             world.round()

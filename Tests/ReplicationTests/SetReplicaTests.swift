@@ -162,7 +162,7 @@ import Testing
         let bodies: [ReplicationBody] = [
             .query(configuration, incarnation: run, after: Epoch(rawValue: 1)),
             .state(state, incarnation: run), .begin(start, missed: [start, start]),
-            .acknowledge(durable: number, committed: number, fill: .full),
+            .acknowledge(durable: number, committed: number, fill: .full, isStrained: true),
             .prepare(committed: number, [record, record]), .beacon(committed: number, sent: number),
             .missing(after: number), .stale, .fetch(number), .fetched(number, .record(record)),
             .fetched(number, .superseded), .fetched(number, .unavailable),

@@ -124,7 +124,7 @@ struct ReplicaPromises {
             return (false, ("epochs", "\(message) in an epoch that no master gave out"))
         }
         switch message.body {
-        case .acknowledge(let durable, _, _):
+        case .acknowledge(let durable, _, _, _):
             tell(name, message.epoch, durable)
             return (true, nil)
         case .state(let state, _):
