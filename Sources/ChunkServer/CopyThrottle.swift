@@ -4,9 +4,9 @@
 //   in a window                                    the rate
 //   hardly anything was copied, to it or from it   stays; what is usual is learned
 //   nobody asked for anything                      is doubled
-//   requests took too much longer than usual,      falls by three tenths; the disk is strained,
+//   requests took too much longer than usual,      falls by an eighth; the disk is strained,
 //   or a learner says that it is strained          which it says where it learns
-//   they did not                                   grows by a quarter
+//   they did not                                   grows by an eighth
 //
 // Invariant: it stays from `copyRateLeast` to `copyRateMost`: copies always go on.
 
@@ -132,7 +132,7 @@ package struct CopyThrottle: Sendable {
         }
         isStrained = isTooSlow(slowest)
         if isStrained || isLearnerStrained {
-            rate = max(rate / 10 * 7, Limits.copyRateLeast)
+            rate = max(rate - rate / 8, Limits.copyRateLeast)
         } else if slowest == nil {
             rate = min(rate * 2, Limits.copyRateMost)
         } else {
@@ -140,7 +140,7 @@ package struct CopyThrottle: Sendable {
         }
     }
 
-    private mutating func grow() { rate = min(rate + rate / 4, Limits.copyRateMost) }
+    private mutating func grow() { rate = min(rate + rate / 8, Limits.copyRateMost) }
 
     private func isTooSlow(_ slowest: Interval?) -> Bool {
         guard let slowest else { return false }
