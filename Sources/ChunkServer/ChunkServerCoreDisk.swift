@@ -66,7 +66,7 @@ extension ChunkServerCore {
 
     mutating func append(_ record: Record, _ index: Int) {
         recent.add(record.payload.count, now: now)
-        if sets[index].replica.isLearner { throttle.receive(record.payload.count) }
+        if sets[index].isLearner { throttle.receive(record.payload.count) }
         do throws(StoreError) {
             placed(index, at: try store.prepare(record))
         } catch {

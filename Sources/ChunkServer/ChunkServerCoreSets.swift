@@ -28,6 +28,9 @@ struct HostedSet: Sendable {
     var deadline: Instant?
     /// A comparison that waits for the commit of its record, and whose it is.
     var held: (request: CompareRequest, primary: DiskID, epoch: Epoch)?
+    /// As the replica was after its last step: to ask it costs a copy of it.
+    private(set) var isLearner = false
+    private(set) var isLearnerStrained = false
     /// What the leader acknowledged last.
     var reported: SetReport?
 
@@ -51,6 +54,8 @@ struct HostedSet: Sendable {
         let before = Standing(replica)
         let effects = replica.step(event, now: now)
         deadline = replica.deadline
+        isLearner = replica.isLearner
+        isLearnerStrained = replica.isLearnerStrained
         let isPressed = replica.isServing && replica.othersFill != .roomy
         return (effects, Standing(replica) != before, isPressed)
     }
@@ -126,7 +131,7 @@ extension ChunkServerCore {
             event, fill: store.fill, throttle, now: now)
         store.press(sets[index].replica.set, isPressed)
         throttle.spend(throttle.budget - sets[index].replica.copyBudget)
-        if sets[index].replica.isLearnerStrained { throttle.noteStrain() }
+        if sets[index].isLearnerStrained { throttle.noteStrain() }
         if sets[index].replica.wantsCopyBudget, !starving.contains(index) {
             starving.append(index)
         }
@@ -172,7 +177,7 @@ extension ChunkServerCore {
     mutating func placed(_ index: Int, at place: LogNumber) {
         sets[index].replica.placed(at: place)
         load.appended(at: place, now)
-        if !sets[index].replica.isLearner { throttle.appended(at: place, now) }
+        if !sets[index].isLearner { throttle.appended(at: place, now) }
         guard !unsynced.contains(index) else { return }
         unsynced.append(index)
         unsynced.sort()
