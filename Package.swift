@@ -98,7 +98,7 @@ let package = Package(
         program("workload", "Base", path: "tools/workload"),
         program("lossyfs", "CFuse", path: "tools/lossyfs"),
         program(
-            "bench", "Base", "Namespace", "Store", "Storage", "Client", "Wire", log,
+            "bench", "Base", "Namespace", "Store", "Storage", "Transport", "Client", "Wire", log,
             path: "tools/bench", scripts: ["compare-target", "failover"]),
         tests("ReplicationTests", "Base", "Replication"),
         tests("NamespaceTests", "Base", "Namespace"),

@@ -12,6 +12,7 @@ struct MetadataBench: Sendable {
     private static let clients = 64
     private static let seconds = 5.0
 
+    private let target: CellTarget
     private let cells: [FileSystem]
     private let directory: InodeID
 
@@ -21,13 +22,14 @@ struct MetadataBench: Sendable {
         guard words.count == 2, let key = CellKey(hexadecimal: words[0]),
             let cell = CellID(hexadecimal: words[1])
         else { fatalError("\(keyFile) holds no key and cell id") }
-        let target = CellTarget(
+        target = CellTarget(
             cell: cell, key: key,
             masters: masters.split(separator: ",").enumerated().map { index, host in
                 MasterTarget(
                     id: MasterID(rawValue: UInt16(index + 1)),
                     address: PeerAddress(network: String(host), socket: "", machine: ""))
             })
+        let target = target
         cells = try (0..<Self.connections).map { _ in
             let cell = FileSystem(target: target, options: ClientOptions(label: "bench"))
             try cell.connect()
@@ -49,6 +51,9 @@ struct MetadataBench: Sendable {
             _ = try cells[client % cells.count].attributes(homes[client])
         }
         print("stat, \(Self.clients) clients, \(Self.connections) connections: \(stats)")
+        let pipelined = try PipelinedStats.run(
+            target, homes, connections: Self.connections, for: .seconds(Self.seconds))
+        print("stat, pipelined over \(Self.connections) connections: \(pipelined)")
         let alone = try load(clients: 1) { _, round in
             _ = try make(.file, in: directory, "alone-\(round)")
         }
