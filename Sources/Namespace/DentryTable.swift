@@ -66,6 +66,16 @@ struct DentryTable: Sequence, Sendable {
 
     /// The leaf that has the cookie, if any has; the first one for cookies before all.
     private func leafIndex(_ cookie: UInt64) -> Int {
+        // Where no name was removed, leaves are full.
+        if let first = leaves.first, cookie >= first.base {
+            let guess = Int((cookie - first.base) / UInt64(leafCapacity))
+            let next = guess + 1
+            if guess < leaves.count, leaves[guess].base <= cookie,
+                next == leaves.count || leaves[next].base > cookie
+            {
+                return guess
+            }
+        }
         var low = 0
         var high = leaves.count
         while low < high {

@@ -15,29 +15,11 @@ struct Dentry: Sendable {
     var name: [UInt8]
 }
 
-/// The way from a name to its cookie.
-struct NameKey: Keyed, Comparable, Sendable {
-    var hash: UInt64
-    var cookie: UInt64
-
-    var key: NameKey { self }
-    static func < (left: NameKey, right: NameKey) -> Bool {
-        left.hash != right.hash ? left.hash < right.hash : left.cookie < right.cookie
-    }
-
-    /// FNV-1a, 64 bit: the same on every machine (T2).
-    static func hash(_ name: [UInt8]) -> UInt64 {
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-        for byte in name { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
-        return hash
-    }
-}
-
 struct Directory: Sendable {
     /// 1 and 2 are the mount's, for "." and "..".
     private(set) var nextCookie: UInt64 = 3
     private(set) var entries = DentryTable()
-    private var names = OrderedTable<NameKey>()
+    private var names = NameIndex()
 
     /// Without a name, as a new one or as a snapshot begins it.
     init(nextCookie: UInt64 = 3) { self.nextCookie = nextCookie }
@@ -56,8 +38,7 @@ struct Directory: Sendable {
 
     func find(_ name: [UInt8]) -> Dentry? {
         let hash = NameKey.hash(name)
-        var cursor = names.cursor(from: NameKey(hash: hash, cookie: 0))
-        while let key = names.next(&cursor), key.hash == hash {
+        for key in names.candidates(hash) where key.hash == hash {
             if let inode = entries.inode(key.cookie, named: name) {
                 return Dentry(cookie: key.cookie, inode: inode, name: name)
             }
