@@ -1,6 +1,6 @@
 // All masters lose their disks for good, and new ones start from a dump that was taken while
 // clients wrote, some time before (decision 0014). What was written before and after the dump is
-// on the chunk servers: all of it must be read again.
+// on the chunk servers, in epochs that the dump does not know: all of it must be read again.
 
 import Base
 import Master
@@ -59,7 +59,12 @@ extension ReplicasScenario {
         for client in clients { client.goOn(40) }
         keeper.reader = DumpReader()
         waitFor("dump", within: .seconds(60)) { keeper.reader?.dump != nil }
-        world.run(until: world.now + .milliseconds(Int64(random.below(600))))
+        // Sets get epochs that the dump does not know, some without one that has old copies.
+        let server = world.nodes[masters + random.below(world.nodes.count - masters)]
+        world.crash(server, power: random.chance(1, of: 2))
+        let isBack = random.chance(1, of: 2)
+        if isBack { world.start(server) }
+        world.run(until: world.now + .milliseconds(Int64(500 + random.below(4_000))))
         for client in clients { client.isStopping = true }
         settle("before the loss of the masters")
         guard world.failure == nil, let bytes = keeper.reader?.dump else { return }
@@ -74,6 +79,7 @@ extension ReplicasScenario {
         } catch {
             return world.fail("dump", "\(error)")
         }
+        if !isBack { world.start(server) }
         keeper.order(.adopt(withoutMissing: false))
         let used = Set(history.chunks.map(\.set)).sorted()
         waitFor("adoption", within: .seconds(60)) {
