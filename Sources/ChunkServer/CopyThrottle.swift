@@ -2,8 +2,9 @@
 // that learn. What they ask of a disk is timed, and the slowest hundredth in a window tells.
 //
 //   in a window                                    the rate
-//   hardly anything was copied, to it or from it   stays; what is usual is learned
-//   nobody asked for anything                      is doubled
+//   nothing was copied, to it or from it           stays; what is usual is learned
+//   little was, as at the least rate               as below, or stays; what is usual is learned
+//   nobody asked for anything                      is doubled, below what was too fast before
 //   requests took too much longer than usual,      falls by an eighth; the disk is strained,
 //   or a learner says that it is strained          which it says where it learns
 //   they did not                                   grows by an eighth
@@ -62,6 +63,8 @@ package struct CopyThrottle: Sendable {
     /// Bytes of this window, to learners and as one.
     private var copied = 0
     private var windowEnd = Instant.zero
+    /// The rate when clients last waited for too long, since something is copied.
+    private var tooFast: UInt64?
     /// A learner said so in this window.
     private var isLearnerStrained = false
     /// In the last window, what was copied slowed its clients down.
@@ -119,28 +122,29 @@ package struct CopyThrottle: Sendable {
             isLearnerStrained = false
             windowEnd = now + Limits.copyWindow
         }
-        isStrained = false
-        let least = Limits.copyRateLeast * UInt64(Limits.copyWindow.nanoseconds) / 1_000_000_000
         let slowest = times.slowest
-        if UInt64(copied) <= least {
-            if let slowest {
-                usual = ((usual ?? slowest) * 3 + slowest) / 4
-            }
-            // At the least rate nothing more can be learned by copying less.
-            if rate == Limits.copyRateLeast, copied > 0, !isTooSlow(slowest) { grow() }
-            return
-        }
-        isStrained = isTooSlow(slowest)
-        if isStrained || isLearnerStrained {
+        let isLittle = UInt64(copied) <= Self.little
+        if isLittle, let slowest { usual = ((usual ?? slowest) * 3 + slowest) / 4 }
+        let isTooSlow = isTooSlow(slowest)
+        isStrained = isTooSlow && !isLittle
+        if copied == 0 {
+            tooFast = nil
+        } else if isStrained || isLearnerStrained {
+            tooFast = rate
             rate = max(rate - rate / 8, Limits.copyRateLeast)
-        } else if slowest == nil {
-            rate = min(rate * 2, Limits.copyRateMost)
-        } else {
-            grow()
+        } else if !isTooSlow {
+            // Well beyond it, whoever waited then does not any more.
+            if let known = tooFast, rate > known * 2 { tooFast = nil }
+            let isFree = slowest == nil && rate * 2 < tooFast ?? .max
+            rate = min(isFree ? rate * 2 : rate + rate / 8, Limits.copyRateMost)
         }
     }
 
-    private mutating func grow() { rate = min(rate + rate / 8, Limits.copyRateMost) }
+    /// What a disk copies in a window, as a learner too, when all go at the least rate: whatever
+    /// requests take then is usual.
+    private static let little =
+        Limits.copyRateLeast * UInt64(1 + Limits.fillsPerDisk)
+        * UInt64(Limits.copyWindow.nanoseconds) / 1_000_000_000
 
     private func isTooSlow(_ slowest: Interval?) -> Bool {
         guard let slowest else { return false }

@@ -94,4 +94,35 @@ import Testing
         _ = run(seconds: 1, copies: false)
         #expect(!learner.isStrained)
     }
+
+    @Test("Where all clients got slower for good, copies go on as fast as before")
+    func slowerForGood() {
+        var (first, second, learner, now) = (
+            CopyThrottle(), CopyThrottle(), CopyThrottle(), Instant.zero
+        )
+        var lowest = UInt64.max
+        func run(seconds: Int, copies: Bool, latency: Interval) {
+            for _ in 0..<seconds * 100 {
+                now = now + .milliseconds(10)
+                first.turn(now)
+                second.turn(now)
+                learner.turn(now)
+                if copies {
+                    learner.receive(max(0, first.budget) + max(0, second.budget))
+                    first.spend(max(0, first.budget))
+                    second.spend(max(0, second.budget))
+                }
+                learner.note(latency)
+                lowest = min(lowest, first.rate)
+                if learner.isStrained {
+                    first.noteStrain()
+                    second.noteStrain()
+                }
+            }
+        }
+        run(seconds: 5, copies: false, latency: .milliseconds(3))
+        run(seconds: 60, copies: true, latency: .milliseconds(20))
+        #expect(lowest < 4 * Limits.copyRateLeast, "\(lowest)")
+        #expect(first.rate > 32 << 20 && second.rate > 32 << 20, "\(first.rate)")
+    }
 }
