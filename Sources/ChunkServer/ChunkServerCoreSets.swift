@@ -30,6 +30,7 @@ struct HostedSet: Sendable {
     var held: (request: CompareRequest, primary: DiskID, epoch: Epoch)?
     /// As the replica was after its last step: to ask it costs a copy of it.
     private(set) var isLearner = false
+    private(set) var isBackup = false
     private(set) var isLearnerStrained = false
     /// What the leader acknowledged last.
     var reported: SetReport?
@@ -55,6 +56,7 @@ struct HostedSet: Sendable {
         let effects = replica.step(event, now: now)
         deadline = replica.deadline
         isLearner = replica.isLearner
+        isBackup = replica.isBackup && !isLearner
         isLearnerStrained = replica.isLearnerStrained
         let isPressed = replica.isServing && replica.othersFill != .roomy
         return (effects, Standing(replica) != before, isPressed)
@@ -177,7 +179,7 @@ extension ChunkServerCore {
     mutating func placed(_ index: Int, at place: LogNumber) {
         sets[index].replica.placed(at: place)
         load.appended(at: place, now)
-        if !sets[index].isLearner { throttle.appended(at: place, now) }
+        if sets[index].isBackup { throttle.appended(at: place, now) }
         guard !unsynced.contains(index) else { return }
         unsynced.append(index)
         unsynced.sort()

@@ -2,12 +2,13 @@
 // that learn. What they ask of a disk is timed, and the slowest hundredth in a window tells.
 //
 //   in a window                                    the rate
-//   nothing was copied, to it or from it           stays; what is usual is learned
-//   little was, as at the least rate               as below, or stays; what is usual is learned
-//   nobody asked for anything                      is doubled, below what was too fast before
 //   requests took too much longer than usual,      falls by an eighth; the disk is strained,
 //   or a learner says that it is strained          which it says where it learns
-//   they did not                                   grows by an eighth
+//   they did not                                   grows by an eighth, if it was used
+//   nobody asked for anything                      is doubled, below what was too fast before
+//
+// While copies to and from it are made at no more than the least rate, or none, what requests take
+// is what is usual, and the disk is not strained.
 //
 // Invariant: it stays from `copyRateLeast` to `copyRateMost`: copies always go on.
 
@@ -60,8 +61,9 @@ package struct CopyThrottle: Sendable {
     private var times = RequestTimes()
     /// The slowest hundredth while hardly anything is copied.
     package private(set) var usual: Interval?
-    /// Bytes of this window, to learners and as one.
-    private var copied = 0
+    /// Bytes of this window to learners, and as one.
+    private var sent = 0
+    private var received = 0
     private var windowEnd = Instant.zero
     /// The rate when clients last waited for too long, since something is copied.
     private var tooFast: UInt64?
@@ -78,7 +80,7 @@ package struct CopyThrottle: Sendable {
     /// A client's request was answered.
     package mutating func note(_ time: Interval) { times.add(time) }
 
-    /// Something was appended for clients, as a member; a backup has no requests of its own.
+    /// Something was appended for clients, as a backup, which has no requests of its own.
     package mutating func appended(at place: LogNumber, _ now: Instant) {
         if followed == nil { followed = (place, now) }
     }
@@ -90,14 +92,14 @@ package struct CopyThrottle: Sendable {
     }
 
     /// So many bytes came as to a learner.
-    package mutating func receive(_ bytes: Int) { copied += bytes }
+    package mutating func receive(_ bytes: Int) { received += bytes }
     /// A learner of this disk is strained.
     package mutating func noteStrain() { isLearnerStrained = true }
 
     /// So many bytes went to learners; less than none where the writers gave some.
     package mutating func spend(_ bytes: Int) {
         budget -= bytes
-        copied += max(0, bytes)
+        sent += max(0, bytes)
     }
 
     /// When there is budget again, for one who found none.
@@ -118,21 +120,21 @@ package struct CopyThrottle: Sendable {
     private mutating func endWindow(_ now: Instant) {
         defer {
             times = RequestTimes()
-            copied = 0
+            (sent, received) = (0, 0)
             isLearnerStrained = false
             windowEnd = now + Limits.copyWindow
         }
         let slowest = times.slowest
-        let isLittle = UInt64(copied) <= Self.little
+        let isLittle = sent <= Self.little && received <= Self.little * Limits.fillsPerDisk
         if isLittle, let slowest { usual = ((usual ?? slowest) * 3 + slowest) / 4 }
         let isTooSlow = isTooSlow(slowest)
         isStrained = isTooSlow && !isLittle
-        if copied == 0 {
+        if sent == 0 {
             tooFast = nil
         } else if isStrained || isLearnerStrained {
             tooFast = rate
             rate = max(rate - rate / 8, Limits.copyRateLeast)
-        } else if !isTooSlow {
+        } else if !isTooSlow, sent > Self.window(at: rate) / 2 {
             // Well beyond it, whoever waited then does not any more.
             if let known = tooFast, rate > known * 2 { tooFast = nil }
             let isFree = slowest == nil && rate * 2 < tooFast ?? .max
@@ -140,11 +142,13 @@ package struct CopyThrottle: Sendable {
         }
     }
 
-    /// What a disk copies in a window, as a learner too, when all go at the least rate: whatever
-    /// requests take then is usual.
-    private static let little =
-        Limits.copyRateLeast * UInt64(1 + Limits.fillsPerDisk)
-        * UInt64(Limits.copyWindow.nanoseconds) / 1_000_000_000
+    /// Bytes of a window at a rate.
+    private static func window(at rate: UInt64) -> Int {
+        Int(rate) / 1_000 * Int(Limits.copyWindow.nanoseconds / 1_000_000)
+    }
+    /// What one gives in a window at the least rate, and a little more: while nobody gives more,
+    /// whatever requests take is usual.
+    private static let little = window(at: Limits.copyRateLeast) * 5 / 4
 
     private func isTooSlow(_ slowest: Interval?) -> Bool {
         guard let slowest else { return false }

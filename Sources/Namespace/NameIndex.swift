@@ -5,7 +5,8 @@
 // Invariants:
 //  1. A key is in the bucket that `place` names. `half` is the highest power of two that is not
 //     above the number of buckets; those below `buckets.count - half` were split since then.
-//  2. There are no more than `perBucket` keys for each bucket.
+//  2. There are no more than `perBucket` keys for each bucket, on average. A directory keeps its
+//     buckets until it has no name.
 
 /// A name's hash and its cookie.
 struct NameKey: Sendable {

@@ -192,8 +192,11 @@ package struct SetReplica: Hashable, Sendable {
     package var isAppending: Bool { !appended.isEmpty }
     /// What the other members' disks can take, as the primary heard: the worst of it (C20).
     package var othersFill: DiskFill { peers.reduce(.roomy) { max($0, $1.fill) } }
-    /// Its learner's server says that copies slow its clients down (C19).
-    package var isLearnerStrained: Bool { peers.contains { $0.isLearner && $0.isStrained } }
+    /// The server of its learner, which lacks something, says that copies slow its clients down
+    /// (C19).
+    package var isLearnerStrained: Bool {
+        peers.contains { $0.isLearner && $0.isStrained && $0.acknowledged < prepared }
+    }
     /// It is filled as a learner.
     package var isLearner: Bool { isBackup && configuration?.members.contains(disk) == false }
     /// Whether everyone whose disk was full said so lately.

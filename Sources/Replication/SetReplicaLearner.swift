@@ -41,6 +41,7 @@ extension SetReplica {
         guard let configuration else { return }
         peers[index].state = nil
         peers[index].hasBegun = false
+        peers[index].isStrained = false
         send(
             .query(configuration, incarnation: incarnation, after: .none), to: peers[index].disk)
         schedule(index, after: Limits.replicaRetry)

@@ -90,9 +90,32 @@ import Testing
         // it is seen.
         let rate = run(seconds: 20, copies: true)
         #expect(rate > 10 << 20 && rate < 31 << 20, "\(rate)")
-        // The learner is full: nothing slows the clients down.
-        _ = run(seconds: 1, copies: false)
+        // The learner is full: its clients may be as slow as they like.
+        for _ in 0..<100 {
+            now = now + .milliseconds(10)
+            learner.turn(now)
+            learner.note(.milliseconds(50))
+        }
         #expect(!learner.isStrained)
+    }
+
+    @Test("However long learners are strained, copies go on at the least rate; unused it stays")
+    func floor() {
+        var (throttle, now) = (CopyThrottle(), Instant.zero)
+        for _ in 0..<3_000 {
+            now = now + .milliseconds(10)
+            throttle.turn(now)
+            throttle.spend(max(0, throttle.budget))
+            throttle.noteStrain()
+        }
+        #expect(throttle.rate == Limits.copyRateLeast)
+        for _ in 0..<3_000 {
+            now = now + .milliseconds(10)
+            throttle.turn(now)
+            throttle.receive(1 << 20)
+            throttle.spend(1)
+        }
+        #expect(throttle.rate == Limits.copyRateLeast)
     }
 
     @Test("Where all clients got slower for good, copies go on as fast as before")
