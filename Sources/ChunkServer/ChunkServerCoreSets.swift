@@ -31,7 +31,6 @@ struct HostedSet: Sendable {
     /// As the replica was after its last step: to ask it costs a copy of it.
     private(set) var isLearner = false
     private(set) var isBackup = false
-    private(set) var isLearnerStrained = false
     /// What the leader acknowledged last.
     var reported: SetReport?
 
@@ -45,21 +44,20 @@ struct HostedSet: Sendable {
 
     /// Steps the replica where it is: a copy of it for each question costs as much as the step.
     /// `isNews`: the leader wants to hear of it at once. `isPressed`: it serves, and another member
-    /// has no space.
+    /// has no space. `hurtsLearner`: what it copies slows clients down where it goes.
     mutating func step(
-        _ event: ReplicaEvent, fill: DiskFill, _ throttle: CopyThrottle, now: Instant
-    ) -> (effects: [ReplicaEffect], isNews: Bool, isPressed: Bool) {
+        _ event: ReplicaEvent, fill: DiskFill, copyBudget: Int, isStrained: Bool, now: Instant
+    ) -> (effects: [ReplicaEffect], isNews: Bool, isPressed: Bool, hurtsLearner: Bool) {
         replica.diskFill = fill
-        replica.copyBudget = throttle.budget
-        replica.isStrained = throttle.isStrained
+        replica.copyBudget = copyBudget
+        replica.isStrained = isStrained
         let before = Standing(replica)
         let effects = replica.step(event, now: now)
         deadline = replica.deadline
         isLearner = replica.isLearner
         isBackup = replica.isBackup && !isLearner
-        isLearnerStrained = replica.isLearnerStrained
         let isPressed = replica.isServing && replica.othersFill != .roomy
-        return (effects, Standing(replica) != before, isPressed)
+        return (effects, Standing(replica) != before, isPressed, replica.isLearnerStrained)
     }
 
     /// Takes from the credit of other servers what is on its way to them now, and gives back the
@@ -129,11 +127,12 @@ extension ChunkServerCore {
     mutating func step(_ index: Int, _ event: ReplicaEvent) {
         throttle.turn(now)
         let wasServing = sets[index].replica.isServing
-        let (wanted, isNews, isPressed) = sets[index].step(
-            event, fill: store.fill, throttle, now: now)
+        let (wanted, isNews, isPressed, hurtsLearner) = sets[index].step(
+            event, fill: store.fill, copyBudget: throttle.budget,
+            isStrained: throttle.isStrained, now: now)
         store.press(sets[index].replica.set, isPressed)
         throttle.spend(throttle.budget - sets[index].replica.copyBudget)
-        if sets[index].isLearnerStrained { throttle.noteStrain() }
+        if hurtsLearner { throttle.noteStrain() }
         if sets[index].replica.wantsCopyBudget, !starving.contains(index) {
             starving.append(index)
         }

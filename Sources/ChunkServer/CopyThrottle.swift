@@ -71,8 +71,8 @@ package struct CopyThrottle: Sendable {
     private var isLearnerStrained = false
     /// In the last window, what was copied slowed its clients down.
     package private(set) var isStrained = false
-    /// The append for clients that is followed until it is durable, and since when.
-    private var followed: (place: LogNumber, since: Instant)?
+    /// For clients.
+    private var append = FollowedAppend()
 
     /// A throttle at its first rate.
     package init() {}
@@ -82,13 +82,11 @@ package struct CopyThrottle: Sendable {
 
     /// Something was appended for clients, as a backup, which has no requests of its own.
     package mutating func appended(at place: LogNumber, _ now: Instant) {
-        if followed == nil { followed = (place, now) }
+        append.appended(at: place, now)
     }
     /// Everything up to there is durable.
     package mutating func durable(through place: LogNumber, _ now: Instant) {
-        guard let (last, since) = followed, last <= place else { return }
-        followed = nil
-        times.add(now - since)
+        if let time = append.durable(through: place, now) { times.add(time) }
     }
 
     /// So many bytes came as to a learner.

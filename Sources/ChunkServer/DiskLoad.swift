@@ -4,10 +4,28 @@
 import Base
 import Store
 
+/// An append that is followed until it is durable; one at a time.
+struct FollowedAppend: Sendable {
+    private var followed: (place: LogNumber, since: Instant)?
+
+    /// Since when there is one.
+    var since: Instant? { followed?.since }
+
+    /// Something was appended there.
+    mutating func appended(at place: LogNumber, _ now: Instant) {
+        if followed == nil { followed = (place, now) }
+    }
+    /// Everything up to there is durable: how long that took, if the append is part of it.
+    mutating func durable(through place: LogNumber, _ now: Instant) -> Interval? {
+        guard let (last, since) = followed, last <= place else { return nil }
+        followed = nil
+        return now - since
+    }
+}
+
 /// See the head of this file.
 struct DiskLoad: Sendable {
-    /// The append that is followed until it is durable, and since when.
-    private var followed: (place: LogNumber, since: Instant)?
+    private var append = FollowedAppend()
     /// In microseconds, times 16.
     private var flush: UInt64 = 0
     /// Times 16.
@@ -16,15 +34,11 @@ struct DiskLoad: Sendable {
 
     /// Something was appended there.
     mutating func appended(at place: LogNumber, _ now: Instant) {
-        if followed == nil { followed = (place, now) }
+        append.appended(at: place, now)
     }
     /// Everything up to there is durable.
     mutating func durable(through place: LogNumber, _ now: Instant) {
-        guard let (last, since) = followed, last <= place else { return }
-        followed = nil
-        note(now - since)
-    }
-    private mutating func note(_ time: Interval) {
+        guard let time = append.durable(through: place, now) else { return }
         let micros = UInt64(max(0, time.nanoseconds / 1_000)) * 16
         flush = flush == 0 ? micros : (flush * 15 + micros) / 16
     }
@@ -32,7 +46,7 @@ struct DiskLoad: Sendable {
     /// Before a report: how many requests wait, and what is overdue.
     mutating func sample(waiting: Int, _ now: Instant) {
         queue = (queue * 7 + UInt64(waiting) * 16) / 8
-        if let since = followed?.since {
+        if let since = append.since {
             let micros = UInt64(max(0, (now - since).nanoseconds / 1_000)) * 16
             flush = max(flush, micros)
         } else if now - sampledAt >= .seconds(1) {

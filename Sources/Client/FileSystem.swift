@@ -28,10 +28,8 @@ package final class FileSystem: Sendable {
 
     /// Nothing is connected before `connect`.
     package init(target: CellTarget, options: ClientOptions) {
-        let identity = PeerIdentity(
-            cell: target.cell, role: .client, node: UInt64.random(in: 1 ... .max))
         precondition(!target.masters.isEmpty, "a cell without masters")
-        dialer = Dialer(identity: identity, key: target.key)
+        dialer = Dialer(clientOf: target.cell, target.key)
         metadata = MetadataClient(
             masters: target.masters, label: options.label, dialer: dialer)
         data = DataPath(metadata: metadata, dialer: dialer, options: options)

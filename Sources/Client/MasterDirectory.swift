@@ -44,6 +44,15 @@ struct MasterDirectory {
     }
 }
 
+extension Dialer {
+    /// A client of a cell, under a name of its own.
+    package convenience init(clientOf cell: CellID, _ key: CellKey) {
+        self.init(
+            identity: PeerIdentity(cell: cell, role: .client, node: .random(in: 1 ... .max)),
+            key: key)
+    }
+}
+
 extension MasterTarget {
     /// Whether this is who answered.
     func isMeant(by identity: PeerIdentity) -> Bool {
@@ -52,9 +61,7 @@ extension MasterTarget {
 
     /// Asks this very master what it knows, whether it leads or not.
     package func ask(_ cell: CellID, _ key: CellKey) throws(ClientError) -> MastersView {
-        let dialer = Dialer(
-            identity: PeerIdentity(cell: cell, role: .client, node: .random(in: 1 ... .max)),
-            key: key)
+        let dialer = Dialer(clientOf: cell, key)
         defer { dialer.shutDown() }
         let target = self
         let reply: MetadataReply?

@@ -391,8 +391,7 @@ package struct SetReplica: Hashable, Sendable {
             for record in records { prepare(record, committed, from: sender) }
         case .beacon(let committed, let sent): takeBeacon(committed, sent, from: sender)
         case .acknowledge(let durable, let committed, let fill, let isStrained):
-            takeAcknowledgement(from: sender, durable, committed, fill)
-            if let index = position(of: sender) { peers[index].isStrained = isStrained }
+            takeAcknowledgement(from: sender, durable, committed, fill, isStrained)
         case .missing(let after): rewind(sender, after: after)
         case .fetch(let number): serveFetch(number, to: sender)
         case .fetched(let number, let result): takeFetched(number, result, from: sender)

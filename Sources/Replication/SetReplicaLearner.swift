@@ -114,9 +114,7 @@ extension SetReplica {
 
     /// It answers only with what is on its disk, so it may go on in the epoch of an earlier run.
     mutating func resumeLearning() {
-        guard phase == .waiting || phase == .following, let configuration,
-            configuration.epoch == promised, !configuration.members.contains(disk)
-        else { return }
+        guard phase == .waiting || phase == .following, isLearner else { return }
         phase = .joining
     }
 

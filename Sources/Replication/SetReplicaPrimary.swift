@@ -182,7 +182,8 @@ extension SetReplica {
     }
 
     mutating func takeAcknowledgement(
-        from sender: DiskID, _ last: RecordNumber, _ told: RecordNumber, _ fill: DiskFill
+        from sender: DiskID, _ last: RecordNumber, _ told: RecordNumber, _ fill: DiskFill,
+        _ isStrained: Bool
     ) {
         guard phase == .reconciling || phase == .serving, let index = position(of: sender),
             last <= prepared
@@ -206,6 +207,7 @@ extension SetReplica {
         peers[index].told = max(peers[index].told, told)
         peers[index].fill = fill
         peers[index].fillAt = fill == .roomy ? .zero : now
+        peers[index].isStrained = isStrained
         countLearner(index)
         advance()
         pump(index)

@@ -22,14 +22,14 @@ struct MetadataBench: Sendable {
         guard words.count == 2, let key = CellKey(hexadecimal: words[0]),
             let cell = CellID(hexadecimal: words[1])
         else { fatalError("\(keyFile) holds no key and cell id") }
-        target = CellTarget(
+        let target = CellTarget(
             cell: cell, key: key,
             masters: masters.split(separator: ",").enumerated().map { index, host in
                 MasterTarget(
                     id: MasterID(rawValue: UInt16(index + 1)),
                     address: PeerAddress(network: String(host), socket: "", machine: ""))
             })
-        let target = target
+        self.target = target
         cells = try (0..<Self.connections).map { _ in
             let cell = FileSystem(target: target, options: ClientOptions(label: "bench"))
             try cell.connect()

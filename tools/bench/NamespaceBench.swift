@@ -21,7 +21,8 @@ struct NamespaceBench {
         let creating = bench.measure { $0.fill(files: files) }
         let bytes = Double(Memory().resident - before) / Double(files)
         let lookups = 1_000_000
-        let looking = bench.look(times: lookups, files: files)
+        let names = bench.scatteredNames(lookups, files: files)
+        let looking = bench.measure { $0.look(names) }
         let changing = bench.measure { $0.change(times: lookups, files: files) }
         var blocks: [[UInt8]] = []
         let encoding = bench.measure { blocks = $0.encode() }
@@ -112,19 +113,20 @@ struct NamespaceBench {
         Int((UInt64(index) &* 0x9E37_79B9_7F4A_7C15) >> 11) % files
     }
 
-    /// Looks scattered names up, which are there before, as in a request: the time that takes.
-    private func look(times: Int, files: Int) -> Double {
-        let names = (0..<times).map { index in
+    /// Made before they are looked up, as a request brings them.
+    private func scatteredNames(_ count: Int, files: Int) -> [(InodeID, [UInt8])] {
+        (0..<count).map { index in
             let file = Self.scattered(index, files)
             return (directories[file / Self.perDirectory], Self.name(file))
         }
-        let start = seconds(CLOCK_THREAD_CPUTIME_ID)
+    }
+
+    private func look(_ names: [(InodeID, [UInt8])]) {
         for (directory, name) in names {
             guard (try? namespace.lookup(directory, name)) != nil else {
                 fatalError("\(name) is not there")
             }
         }
-        return seconds(CLOCK_THREAD_CPUTIME_ID) - start
     }
 
     private mutating func change(times: Int, files: Int) {

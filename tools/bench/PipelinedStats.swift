@@ -28,9 +28,7 @@ final class PipelinedStats: Sendable {
         _ target: CellTarget, _ files: [InodeID], connections: Int, for length: Duration
     ) throws -> Latencies {
         let leader = try leader(of: target)
-        let dialer = Dialer(
-            identity: PeerIdentity(cell: target.cell, role: .client, node: .random(in: 1 ... .max)),
-            key: target.key)
+        let dialer = Dialer(clientOf: target.cell, target.key)
         defer { dialer.shutDown() }
         let open = try (0..<connections).map { _ in try dialer.connect(to: leader.address) }
         let stats = PipelinedStats(files, length)
