@@ -22,6 +22,10 @@ package enum Operation: Hashable, Sendable {
     /// The disk is forgotten: its server has another one in its place. Refused while a set has a
     /// member there. If it comes back it is a new one.
     case removeDisk(DiskID)
+    /// What is damaged on all of these members of the set is lost, and so is what only others
+    /// have: they leave it, and the set goes on under the primary (decision 0020). Refused if the
+    /// set is not in this epoch any more.
+    case acceptLoss(SetID, Epoch, members: [DiskID], primary: DiskID)
 
     package func encode(into writer: inout ByteWriter) {
         switch self {
@@ -49,6 +53,12 @@ package enum Operation: Hashable, Sendable {
         case .removeDisk(let disk):
             writer.write(7 as UInt8)
             writer.write(disk)
+        case .acceptLoss(let set, let epoch, let members, let primary):
+            writer.write(8 as UInt8)
+            writer.write(set)
+            writer.write(epoch)
+            writer.writeList(members) { $0.write($1) }
+            writer.write(primary)
         }
     }
     package init(from reader: inout ByteReader) throws(DecodeError) {
@@ -64,6 +74,13 @@ package enum Operation: Hashable, Sendable {
                 isPaused: try reader.readBool())
         case 6: self = .adopt(withoutMissing: try reader.readBool())
         case 7: self = .removeDisk(try reader.read())
+        case 8:
+            self = .acceptLoss(
+                try reader.read(), try reader.read(),
+                members: try reader.readList(bound: Limits.members) {
+                    (reader) throws(DecodeError) in try reader.read(DiskID.self)
+                },
+                primary: try reader.read())
         default: throw .invalid(field: "operation", value: UInt64(tag))
         }
     }
@@ -211,6 +228,10 @@ package struct Refusal: Error, Hashable, Sendable, CustomStringConvertible {
         /// The subject leads already.
         case leadsAlready = 17
         case nothingToAdopt = 18
+        /// The subject is a set that the masters do not know.
+        case unknownSet = 19
+        /// The subject is a set that has another epoch by now.
+        case changedSet = 20
     }
     package var cause: Cause
     package var subject: UInt64
@@ -237,6 +258,8 @@ package struct Refusal: Error, Hashable, Sendable, CustomStringConvertible {
         case .unknownPlan: "there is no open plan \(subject)"
         case .badMove: "the move of set \(subject) goes from or to a disk that it can't"
         case .emptyPlan: "the plan has no moves"
+        case .unknownSet: "there is no set \(subject)"
+        case .changedSet: "set \(subject) has changed meanwhile: look at it again (martlet fsck)"
         case .nothingToAdopt: "every set goes on already: there is nothing to adopt"
         default: aboutMasters
         }

@@ -11,6 +11,9 @@ package enum Codec: UInt8, Hashable, Sendable {
     case raw = 0
     /// One LZ4 block.
     case lz4 = 1
+    /// The bytes were damaged on every copy and are given up: there is no payload, and who reads
+    /// any of them is told (decision 0020).
+    case lost = 2
 }
 
 /// A byte range of one block, with its stored bytes. A whole block, the start of one, or a delta
@@ -52,6 +55,18 @@ package struct Extent: Hashable, Sendable {
         self.fileEnd = fileEnd
         self.modified = modified
         self.payload = payload
+    }
+
+    /// A range of a block whose bytes are given up.
+    package init(
+        lost chunk: ChunkID, block: UInt16, start: UInt32, length: UInt32, fileEnd: UInt64 = 0,
+        modified: Timestamp = .zero
+    ) {
+        self.init(
+            chunk: chunk, block: block, start: start, length: length, codec: .lost,
+            stored: Checksum(of: []),
+            pages: Array(repeating: 0, count: Self.pageCount(start: start, length: length)),
+            fileEnd: fileEnd, modified: modified, payload: [])
     }
 
     /// How many pages of a block the bytes `start ..< start + length` touch.
@@ -112,7 +127,13 @@ package struct Extent: Hashable, Sendable {
         guard pageCount == Self.pageCount(start: start, length: length) else {
             throw .invalid(field: "page count", value: UInt64(pageCount))
         }
-        guard codec == .lz4 ? storedLength > 0 : storedLength == Int(length) else {
+        let isPossible =
+            switch codec {
+            case .raw: storedLength == Int(length)
+            case .lz4: storedLength > 0
+            case .lost: storedLength == 0
+            }
+        guard isPossible else {
             throw .invalid(field: "stored length", value: UInt64(storedLength))
         }
         pages = try reader.readIntegers(pageCount)

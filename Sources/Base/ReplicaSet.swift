@@ -10,8 +10,10 @@ package struct SetConfiguration: Hashable, Sendable {
     package var members: [DiskID]
     /// With fewer members than this nothing is written (C5).
     package var minMembers: UInt8
+    /// What is damaged on every member is given up, by an operator's word (decision 0020).
+    package var acceptsLoss = false
 
-    /// All fields at once.
+    /// All fields at once; no loss is accepted.
     package init(
         set: SetID, epoch: Epoch, primary: DiskID, members: [DiskID], minMembers: UInt8 = 1
     ) {
@@ -24,13 +26,16 @@ package struct SetConfiguration: Hashable, Sendable {
     /// The members but the primary, in ascending order.
     package var backups: [DiskID] { members.filter { $0 != primary } }
 
-    /// Set, epoch, primary, members, minMembers.
+    /// In the byte of `minMembers`: it accepts loss.
+    private static let lossFlag: UInt8 = 0x80
+
+    /// Set, epoch, primary, members, minMembers with the flag of an accepted loss.
     package func encode(into writer: inout ByteWriter) {
         writer.write(set)
         writer.write(epoch)
         writer.write(primary)
         writer.writeList(members) { $0.write($1) }
-        writer.write(minMembers)
+        writer.write(minMembers | (acceptsLoss ? Self.lossFlag : 0))
     }
     /// Reads what `encode` wrote; a primary that is no member is an error.
     package init(from reader: inout ByteReader) throws(DecodeError) {
@@ -40,7 +45,9 @@ package struct SetConfiguration: Hashable, Sendable {
         members = try reader.readList(bound: Limits.members) { (reader) throws(DecodeError) in
             try reader.read(DiskID.self)
         }
-        minMembers = try reader.read()
+        let last = try reader.read(UInt8.self)
+        minMembers = last & ~Self.lossFlag
+        acceptsLoss = last & Self.lossFlag != 0
         guard members.contains(primary) else {
             throw .invalid(field: "primary", value: primary.rawValue)
         }

@@ -19,7 +19,10 @@ extension ChunkServerCore {
             case .read(let token, let blocks): finishRead(token, blocks)
             case .record(let token, let record): finishLoad(token, record)
             case .damaged(let set, _, let number):
-                guard let index = places[set] else { break }
+                // Said once: a reader or a copy may come for it again and again.
+                guard let index = places[set], !sets[index].replica.isDamaged(number) else {
+                    break
+                }
                 let place = store.damagedPlace(set, number).map {
                     ": inode \($0.chunk.inode), the \(Limits.block) bytes from \($0.offset)"
                 }
@@ -80,6 +83,20 @@ extension ChunkServerCore {
         } catch {
             alarm("record \(record.number) of set \(record.set) is not repaired: \(error)")
         }
+    }
+
+    /// No copy has the bytes of a record, and an operator said to go on without them.
+    mutating func giveUp(_ number: RecordNumber, _ index: Int) {
+        let set = sets[index].replica.set
+        guard let record = store.lostRecord(number, set) else { return }
+        var what = "of which nothing is known"
+        if case .write(let extent) = record.body {
+            let place = DamagedPlace(chunk: extent.chunk, block: extent.block)
+            let offset = place.offset + UInt64(extent.start)
+            what = "(inode \(extent.chunk.inode), \(extent.length) bytes from \(offset))"
+        }
+        alarm("record \(number) of set \(set) \(what) is given up: no copy has it")
+        repair(record)
     }
 
     /// A record that was replaced is answered at once, and then the replica asks for the next: one

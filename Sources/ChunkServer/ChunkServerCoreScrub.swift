@@ -207,7 +207,7 @@ extension ChunkServerCore {
 
     mutating func finishDigest(_ work: DigestWork, _ blocks: [StoredBlock]) {
         let digests = zip(blocks, work.newest).map { block, newest in
-            block.content.map { BlockDigest(content: Checksum(of: $0), newest: newest) }
+            block.digest.map { BlockDigest(content: $0, newest: newest) }
         }
         finish(work, digests)
     }

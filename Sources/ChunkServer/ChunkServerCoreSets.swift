@@ -104,7 +104,13 @@ extension ChunkServerCore {
         guard let superblock = store.superblock else { return }
         disk = superblock.disk
         incarnation = superblock.incarnation
-        for set in store.sets { addSet(set) }
+        for set in store.sets {
+            addSet(set)
+            let damaged = store.rot(set).reduce(0) {
+                $0 + $1.upperBound.rawValue - $1.lowerBound.rawValue + 1
+            }
+            if damaged > 0 { alarm("\(damaged) records of set \(set) are damaged on disk \(disk)") }
+        }
         phase = .serving
         leader.nextReport = now
     }
@@ -171,6 +177,7 @@ extension ChunkServerCore {
         case .load(let number): load(number, index)
         case .answer(let tag, let outcome): finishWrite(tag, outcome)
         case .repaired(let record): repair(record)
+        case .givenUp(let number): giveUp(number, index)
         case .alarm(let text): alarm(text)
         }
     }

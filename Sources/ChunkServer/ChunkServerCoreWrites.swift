@@ -52,7 +52,10 @@ extension ChunkServerCore {
     /// Extents of one chunk with good checksums: truncation and cuts are said once for all.
     private func isWellFormed(_ request: WriteRequest) -> Bool {
         let chunk = request.extents[0].chunk
-        return request.extents.allSatisfy { $0.chunk == chunk && isSound(.write($0)) }
+        return request.extents.allSatisfy {
+            $0.chunk == chunk && $0.codec != .lost && isSound(.write($0))
+        }
+
             && request.context.cuts.allSatisfy { $0.size < UInt64(Limits.chunk) }
             && request.context.session != .none
     }

@@ -87,6 +87,10 @@ extension MasterCore {
             if case .client(let session, _, _, .closeSession) = action {
                 lead?.files.end(session)
             }
+            if case .set(let configuration) = outcome {
+                setChanged(.changeEpoch(configuration.set), outcome)
+                lead?.isDirty = true
+            }
             oweFences()
             reply(reply(for: outcome), to: address)
         case .register(let server):

@@ -76,7 +76,7 @@ extension MasterCore {
                 text: "disk \(absent), a member, "
                     + (isKnown ? "has no copy of it" : "is not known: start its server"))
         }
-        let candidates = copies.filter { present.contains($0.disk) }
+        let candidates = copies.filter { present.contains($0.disk) && !$0.hasRot }
         guard let primary = isNew ? present.first : choosePrimary(candidates, old: old.primary)
         else { throw Obstacle(text: "no member has a sound copy of it") }
         if present.count < min(Int(old.minMembers), members.count) { present = [primary] }

@@ -225,11 +225,15 @@ extension MasterCore {
         guard incarnations.count == members.count, present.count == members.count else { return }
         let run = zip(old.members, record.incarnations).first { $0.0 == old.primary }?.1
         let isSameRun = run == namespace.disk(old.primary)?.incarnation
-        let stays = present.contains { $0.disk == old.primary && !$0.hasRot } && isSameRun
-        let candidates = present.filter { old.members.contains($0.disk) }
+        // A loss is accepted until the set has another copy; the next word of it is the operator's.
+        let acceptsLoss = old.acceptsLoss && members.allSatisfy { old.members.contains($0) }
+        let fit = acceptsLoss ? present : present.filter { !$0.hasRot }
+        let stays = fit.contains { $0.disk == old.primary } && isSameRun
+        let candidates = fit.filter { old.members.contains($0.disk) }
         guard let primary = stays ? old.primary : choosePrimary(candidates, old: old.primary)
         else { return }
         var next = old
+        next.acceptsLoss = acceptsLoss
         next.epoch = old.epoch.next
         next.members = members
         next.primary = primary
@@ -237,10 +241,9 @@ extension MasterCore {
         submit(.changeEpoch(next, incarnations: incarnations), for: .changeEpoch(old.set))
     }
 
-    /// The member without rot that has most; the old primary among equals.
+    /// The one that has most; the old primary among equals.
     func choosePrimary(_ replicas: [SetReport], old: DiskID) -> DiskID? {
-        let sound = replicas.filter { !$0.hasRot }
-        let best = sound.max {
+        let best = replicas.max {
             ($0.epoch, $0.prepared, $0.disk == old ? 1 : 0)
                 < ($1.epoch, $1.prepared, $1.disk == old ? 1 : 0)
         }

@@ -38,11 +38,32 @@ extension Namespace {
             case .scrub(let server, let isPaused): try scrub(server, isPaused)
             case .adopt(let withoutMissing): try orderAdoption(withoutMissing)
             case .removeDisk(let disk): try remove([disk])
+            case .acceptLoss(let set, let epoch, let members, let primary):
+                return try acceptLoss(set, epoch, members, primary)
             }
             return .done
         } catch {
             return .refused(error)
         }
+    }
+
+    private mutating func acceptLoss(
+        _ set: SetID, _ epoch: Epoch, _ members: [DiskID], _ primary: DiskID
+    ) throws(Refusal) -> Outcome {
+        guard let old = setTable[set]?.configuration else {
+            throw Refusal(.unknownSet, set.rawValue)
+        }
+        guard old.epoch == epoch, members.allSatisfy({ old.members.contains($0) }) else {
+            throw Refusal(.changedSet, set.rawValue)
+        }
+        var next = old
+        next.epoch = epoch.next
+        next.members = members
+        next.primary = primary
+        next.acceptsLoss = true
+        let outcome = changeEpoch(next, members.compactMap { disks[$0]?.incarnation })
+        guard case .set = outcome else { throw Refusal(.changedSet, set.rawValue) }
+        return outcome
     }
 
     private mutating func drain(_ server: ServerID, _ isDraining: Bool) throws(Refusal) {

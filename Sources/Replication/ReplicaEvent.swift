@@ -121,6 +121,9 @@ package enum ReplicaEffect: Hashable, Sendable {
     /// A damaged record came from a peer: it replaces what the disk has. `nothing` as the body
     /// means that later records replaced it everywhere.
     case repaired(Record)
+    /// Nobody can give this damaged record, and the epoch accepts that: what is left of it takes
+    /// its place, without its bytes (decision 0020).
+    case givenUp(RecordNumber)
     /// Something that an operator must see.
     case alarm(String)
 }

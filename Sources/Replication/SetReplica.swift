@@ -53,6 +53,8 @@ package struct SetReplica: Hashable, Sendable {
         var number: RecordNumber
         var attempts = 0
         var due = Instant.zero
+        /// Members of this epoch that can't give it.
+        var refusals: [DiskID] = []
     }
     /// A peer that waits for a load.
     struct Fetcher: Hashable, Sendable {
@@ -257,6 +259,7 @@ package struct SetReplica: Hashable, Sendable {
         else { return }
         promised = next.epoch
         configuration = next
+        for index in repairs.indices { repairs[index].refusals = [] }
         loaded = [:]
         complained = nil
         question = nil

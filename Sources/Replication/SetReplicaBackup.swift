@@ -138,7 +138,7 @@ extension SetReplica {
     mutating func serveFetch(_ number: RecordNumber, to peer: DiskID) {
         if let record = window[number] {
             send(.fetched(number, .record(record)), to: peer)
-        } else if number > durable || repairs.contains(where: { $0.number == number }) {
+        } else if number > durable || isDamaged(number) {
             send(.fetched(number, .unavailable), to: peer)
         } else if fetchers.count < Limits.recordFetches {
             fetchers.append(Fetcher(number: number, peer: peer))
@@ -162,15 +162,21 @@ extension SetReplica {
             let record = placeholder(number)
             effects.append(.repaired(record))
             supply(record)
-        case .unavailable: break
+        case .unavailable:
+            guard !repairs[index].refusals.contains(sender) else { return }
+            repairs[index].refusals.append(sender)
         }
     }
 
+    /// Whether a record is known to be damaged here, and not repaired yet.
+    package func isDamaged(_ number: RecordNumber) -> Bool {
+        let place = repairs.firstIndex { $0.number >= number } ?? repairs.endIndex
+        return place < repairs.endIndex && repairs[place].number == number
+    }
+
     mutating func noteDamage(_ number: RecordNumber) {
-        guard number <= prepared, !repairs.contains(where: { $0.number == number }) else {
-            return
-        }
-        let place = repairs.firstIndex { $0.number > number } ?? repairs.endIndex
+        guard number <= prepared, !isDamaged(number) else { return }
+        let place = repairs.firstIndex { $0.number >= number } ?? repairs.endIndex
         repairs.insert(Repair(number: number), at: place)
     }
 
@@ -181,14 +187,37 @@ extension SetReplica {
     /// The other members of the last known configuration.
     private var others: [DiskID] { configuration?.members.filter { $0 != disk } ?? [] }
 
-    private mutating func tickRepairs() {
+    /// It gives up what no member has (decision 0020).
+    private var acceptsLoss: Bool { phase == .serving && configuration?.acceptsLoss == true }
+
+    private mutating func giveUp() {
         let others = others
-        guard isActive, !others.isEmpty else { return }
+        let gone = repairs.filter { repair in
+            others.allSatisfy { repair.refusals.contains($0) }
+        }
+        for repair in gone.prefix(Limits.recordLoads) {
+            repairs.removeAll { $0.number == repair.number }
+            effects.append(.givenUp(repair.number))
+            load(repair.number)
+        }
+    }
+
+    /// Somebody may have what is damaged, or waits for it.
+    private var triesRepairs: Bool { isActive && !(others.isEmpty && peers.isEmpty) }
+
+    private mutating func tickRepairs() {
+        if acceptsLoss { giveUp() }
+        guard triesRepairs else { return }
+        let others = others
         for index in repairs.indices.prefix(Limits.recordLoads) where repairs[index].due <= now {
-            let peer = others[repairs[index].attempts % others.count]
+            let (number, attempts) = (repairs[index].number, repairs[index].attempts)
             repairs[index].attempts += 1
             repairs[index].due = now + Limits.repairRetry
-            send(.fetch(repairs[index].number), to: peer)
+            if others.isEmpty {
+                load(number)
+            } else {
+                send(.fetch(number), to: others[attempts % others.count])
+            }
         }
     }
 
@@ -225,9 +254,10 @@ extension SetReplica {
             if keepsLease { consider(leaseDue) }
         default: break
         }
-        if !repairs.isEmpty, isActive, !others.isEmpty {
+        if !repairs.isEmpty, triesRepairs {
             for repair in repairs.prefix(Limits.recordLoads) { consider(repair.due) }
         }
+        if acceptsLoss, !repairs.isEmpty, others.isEmpty { consider(now) }
         return first
     }
 }

@@ -331,7 +331,8 @@ extension SetReplica {
         while number <= prepared, window[number] == nil,
             number.rawValue - first.rawValue < Limits.recordLoads
         {
-            if loaded[number] == nil { load(number) }
+            // A damaged one is tried again now and then, with its repair.
+            if loaded[number] == nil, !isDamaged(number) { load(number) }
             number = number.next
         }
     }

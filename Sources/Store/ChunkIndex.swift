@@ -42,6 +42,8 @@ struct ExtentEntry: Hashable, Sendable {
     }
 
     var isNone: Bool { visible == 0 }
+    /// Its bytes were given up (decision 0020).
+    var isLost: Bool { stored == 0 }
     var place: LogPlace {
         LogPlace(
             segment: segment, offset: offset, headerLength: UInt32(headerLength),

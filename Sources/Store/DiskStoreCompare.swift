@@ -5,6 +5,11 @@ package import Base
 import Blocks
 
 extension StoredBlock {
+    /// By which copies of it are compared: the sum of its content, or of nothing where it is lost;
+    /// nil if it can't be told.
+    package var digest: Checksum? {
+        self == .lost ? Checksum(value: 0) : content.map { Checksum(of: $0) }
+    }
     /// The content of the whole block, zeros where nothing was written; nil if it can't be told.
     package var content: [UInt8]? {
         guard case .pieces(let pieces) = self else { return nil }

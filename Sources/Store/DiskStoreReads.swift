@@ -87,6 +87,13 @@ extension DiskStore {
         if let entry = ledger(set)?.prepared(number), entry.place == nil {
             return [.record(token: token, entry.record)]
         }
+        if let ledger = ledger(set), ledger.rotten.contains(number) || ledger.isHole(number),
+            let known = awaited.last(where: { $0.set == set && $0.number == number }),
+            let record = known.again
+        {
+            // It takes the place of the damaged one as soon as it is durable.
+            return [.record(token: token, record)]
+        }
         return start(ReadJob(token: token, set: set, purpose: .record(number)))
     }
 
@@ -263,6 +270,7 @@ extension DiskStore {
         }
         let blocks = job.pieces.indices.map { slot -> StoredBlock in
             let pieces = job.pieces[slot].compactMap { $0 }
+            if pieces.contains(where: { $0.extent.codec == .lost }) { return .lost }
             let isWhole = pieces.count == job.pieces[slot].count && !job.isDamaged[slot]
             return isWhole ? .pieces(pieces) : .damaged
         }

@@ -7,7 +7,7 @@
 //  2. A record of which nothing is left has no more effect on a copy; but whose request it was is
 //     told as long as that is remembered (C15, C16).
 
-import Base
+package import Base
 
 /// See the head of this file.
 struct RecordFinder: Sendable {
@@ -87,6 +87,40 @@ extension DiskStore {
         guard let ledger = ledger(set), number <= ledger.committed, !ledger.isHole(number),
             !ledger.rotten.contains(number)
         else { return nil }
+        let record = rest(of: number, ledger)
+        return record.body == .nothing && record.session == .none ? nil : record
+    }
+
+    /// What is to take the place of a damaged record whose bytes no copy has (decision 0020): its
+    /// range of its block as lost, where that is known and nothing replaced it, or nothing; and
+    /// whose request it was.
+    package mutating func lostRecord(_ number: RecordNumber, _ set: SetID) -> Record? {
+        guard let ledger = ledger(set) else { return nil }
+        if var record = ledger.prepared(number)?.record {
+            if case .write(let extent) = record.body {
+                record.body = .write(
+                    Extent(
+                        lost: extent.chunk, block: extent.block, start: extent.start,
+                        length: extent.length, fileEnd: extent.fileEnd,
+                        modified: extent.modified))
+            }
+            return record
+        }
+        var record = rest(of: number, ledger)
+        if let (chunk, entry) = findExtent(number, set) {
+            record.epoch = entry.epoch
+            record.body = .write(
+                Extent(
+                    lost: chunk, block: entry.block, start: UInt32(entry.start),
+                    length: UInt32(entry.last) + 1))
+        }
+        return record
+    }
+
+    /// All that is known of a record without its bytes: the trim or the drop that it was, or
+    /// nothing, and whose request.
+    private mutating func rest(of number: RecordNumber, _ ledger: SetLedger) -> Record {
+        let set = ledger.set
         var record = Record(
             set: set, epoch: ledger.epoch, number: number, session: .none,
             sequence: RequestNumber(rawValue: 0), firstUnacked: RequestNumber(rawValue: 0),
@@ -110,6 +144,6 @@ extension DiskStore {
         }
         let gone = ledger.dropped(by: number)
         if !gone.isEmpty { record.body = .drop(gone) }
-        return record.body == .nothing && record.session == .none ? nil : record
+        return record
     }
 }

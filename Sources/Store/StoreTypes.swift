@@ -55,6 +55,8 @@ package enum StoredBlock: Hashable, Sendable {
     case pieces([StoredPiece])
     /// Something of it is damaged here: another member has it (C17).
     case damaged
+    /// Something of it was given up: no member has it (decision 0020).
+    case lost
 }
 
 /// What the store knows of a client's request number (C15).

@@ -115,7 +115,12 @@ struct Fsck: ParsableCommand {
         case .newer: return "\(disk) knows a later epoch than the masters, which lost state"
         case .unknown: return "disks have it, the masters do not know it: kept"
         case .absent: return "\(disk) is a member and has no copy"
-        case .damaged: return "the copy on \(disk) has damaged records"
+        case .damaged:
+            let isLast = set.flatMap { try? LossPlan($0, picture) } != nil
+            return "the copy on \(disk) has damaged records"
+                + (isLast
+                    ? ", and no sound one is there: start its other servers, or, if they are lost, "
+                        + "martlet set accept-loss \(finding.set)" : "")
         case .stale: return "the copy on \(disk) is of an older epoch"
         case .unavailable: return "\(disk) is a member and is down"
         case .under: return "\(members) of \(picture.status.goal) copies"

@@ -57,7 +57,7 @@ struct Cell: Hashable {
                 case .answer(let tag, .committed(let number)):
                     result.answers.append((tag, number))
                 case .alarm(let text): result.alarm = text
-                case .commit, .answer, .repaired: break
+                case .commit, .answer, .repaired, .givenUp: break
                 }
             }
             if scope.syncsAtOnce, events.isEmpty, !pending.isEmpty { events.append(sync()) }

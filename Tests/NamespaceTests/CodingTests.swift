@@ -65,6 +65,9 @@ private let samples: [Command.Action] = {
 private let operations: [Operation] = [
     .drain(ServerID(rawValue: 3), isDraining: true), .removeServer(ServerID(rawValue: 4)),
     .removeDisk(DiskID(rawValue: 5)),
+    .acceptLoss(
+        SetID(rawValue: 6), Epoch(rawValue: 7), members: [DiskID(rawValue: 8)],
+        primary: DiskID(rawValue: 8)),
     .setRebalance(id: 7, .paused),
     .startRebalance(
         Rebalance(

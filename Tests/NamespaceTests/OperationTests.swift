@@ -45,6 +45,33 @@ extension Cell {
 }
 
 @Suite struct OperationTests {
+    @Test("A loss is accepted for the epoch that was looked at, by members of it (decision 0020)")
+    func acceptLoss() throws {
+        var cell = Cell()
+        let set = cell.sets[0]
+        let old = try #require(cell.namespace.set(set)).configuration
+        func accept(_ epoch: Epoch, _ members: [UInt64], _ primary: UInt64) -> Operation {
+            .acceptLoss(set, epoch, members: members.map(disk), primary: disk(primary))
+        }
+        cell.refuses(
+            .unknownSet, 99,
+            .acceptLoss(SetID(rawValue: 99), old.epoch, members: [disk(1)], primary: disk(1)))
+        cell.refuses(.changedSet, set.rawValue, accept(old.epoch.next, [1], 1))
+        cell.refuses(.changedSet, set.rawValue, accept(old.epoch, [4], 4))
+        cell.refuses(.changedSet, set.rawValue, accept(old.epoch, [1, 2], 3))
+        cell.refuses(.changedSet, set.rawValue, accept(old.epoch, [], 1))
+        #expect(cell.namespace.set(set)?.configuration == old)
+        var next = old
+        next.epoch = old.epoch.next
+        next.members = [disk(2)]
+        next.primary = disk(2)
+        next.acceptsLoss = true
+        #expect(cell.operate(accept(old.epoch, [2], 2)) == .set(next))
+        #expect(cell.namespace.set(set)?.configuration == next)
+        cell.refuses(.changedSet, set.rawValue, accept(old.epoch, [2], 2))
+        cell.expectEqualTwins()
+    }
+
     @Test("A server is drained while enough others are left, and that can be taken back")
     func drain() {
         var cell = Cell()

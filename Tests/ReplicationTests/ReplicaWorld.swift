@@ -11,6 +11,7 @@ struct ReplicaWorld {
         var replica: SetReplica?
         var incarnation = Incarnation(rawValue: 0)
         var loads: [RecordNumber] = []
+        var givenUp: [RecordNumber] = []
         var wasServing = false
         /// Lost synced records that no one has given back yet.
         var isShort = false
@@ -81,10 +82,11 @@ struct ReplicaWorld {
     var primary: Int { configurations.last.map { index($0.primary) } ?? 0 }
 
     /// A new epoch of some of the disks; everybody hears of it.
-    mutating func give(members: [Int], primary: Int) {
-        let next = SetConfiguration(
+    mutating func give(members: [Int], primary: Int, acceptsLoss: Bool = false) {
+        var next = SetConfiguration(
             set: set, epoch: configurations.last?.epoch.next ?? Epoch(rawValue: 1),
             primary: disk(primary), members: members.map(disk))
+        next.acceptsLoss = acceptsLoss
         configurations.append(next)
         for member in self.members.indices { step(member, .configure(next)) }
     }
@@ -154,6 +156,9 @@ struct ReplicaWorld {
             open.removeAll { $0 == tag }
         case .answer: break
         case .repaired(let record): members[index].disk.damaged.remove(record.number)
+        case .givenUp(let number):
+            members[index].disk.damaged.remove(number)
+            members[index].givenUp.append(number)
         case .alarm: break
         }
     }

@@ -454,6 +454,9 @@ final class DataClient: SimClient {
             }
             check(pieces, chunk, block, invoked)
         case .outdated where appetite != .few: sendLater(index)
+        case .damaged where history.lost.contains(BlockPlace(chunk: chunk.chunk, block: block)):
+            items.remove(at: index)
+            history.lostReads += 1
         case .invalid, .fenced, .outdated, .noSpace:
             world.fail("read status", "a read of \(chunk.chunk) got \(reply.status)")
         default:

@@ -13,6 +13,12 @@ struct SharedChunk {
     var name: [UInt8]
 }
 
+/// A block of a chunk.
+struct BlockPlace: Hashable {
+    var chunk: ChunkID
+    var block: UInt16
+}
+
 /// What all data clients of a run share.
 final class DataHistory {
     var check = PageCheck()
@@ -31,6 +37,9 @@ final class DataHistory {
     var cuts: [ChunkID: (truncation: UInt32, cuts: [Cut])] = [:]
     /// Chunks of deleted files: whoever still asks for them gets anything.
     var gone: Set<ChunkID> = []
+    /// Blocks with bytes that no copy has any more, by an operator's word.
+    var lost: Set<BlockPlace> = []
+    var lostReads = 0
     /// Sets whose writes found no space since something was acknowledged.
     var refusals: [SetID] = []
 

@@ -38,6 +38,19 @@ struct PageCheck {
         return clock
     }
 
+    /// The last write that was settled there; nil without one, and where it was cut since.
+    func last(at place: CellPlace) -> UInt64? {
+        let last = cells[place]?.filter { $0.settled != nil }.max {
+            ($0.settled ?? 0) < ($1.settled ?? 0)
+        }
+        return last.flatMap { $0.isCut ? nil : $0.stamp }
+    }
+
+    /// Where a stamp was written, whatever came after it.
+    func places(of stamp: UInt64) -> [CellPlace] {
+        places.filter { cells[$0]?.contains { $0.stamp == stamp } ?? false }
+    }
+
     /// A write of a stamp that was never used before begins, or a cut.
     mutating func invoke(_ stamp: UInt64, at cells: [CellPlace], isCut: Bool = false) {
         let time = tick()

@@ -1,6 +1,7 @@
 // Scenario "replicas": chunk servers, one or three masters and clients that write and read, under
-// chaos, then calm, then in some seeds the loss of all members but one of a set for good, or of
-// all masters (see LostMasters), then a loss of power everywhere. Its checks are in PageCheck and
+// chaos, then calm, then in some seeds the loss of all members but one of a set for good, also
+// with damage at the last one (see LostBytes), or of all masters (see LostMasters), then a loss of
+// power everywhere. Its checks are in PageCheck and
 // ReplicaPromises, and here:
 //
 //  liveness     in calm everything that clients asked is answered
@@ -33,7 +34,7 @@ final class ReplicasScenario: Scenario, WorldObserver {
     private(set) var clients: [DataClient] = []
     private(set) var operators: [OperatorClient] = []
     let masters: Int
-    private let goal: Int
+    let goal: Int
     private let repairDelay: Interval
     private let scrub: ScrubConfiguration
     private let stores: [StoreConfiguration]
@@ -44,12 +45,12 @@ final class ReplicasScenario: Scenario, WorldObserver {
     /// The newest configuration of each set that masters gave out.
     private(set) var latest: [SetID: SetConfiguration] = [:]
     /// The last report of each replica.
-    private var reports: [ReplicaName: SetReport] = [:]
+    var reports: [ReplicaName: SetReport] = [:]
     /// The last report of the scrub of each chunk server.
     private var scrubs: [ServerID: ScrubReport] = [:]
     private var isScrubbed = false
     /// Places of chunk servers that are gone for good.
-    private var lost: Set<Int> = []
+    var lost: Set<Int> = []
     private let mayLoseMembers: Bool
     private let isFull: Bool
     private let isWild: Bool
@@ -130,7 +131,9 @@ final class ReplicasScenario: Scenario, WorldObserver {
         awaitScrub()
         readEverything("calm")
         checkScrub()
-        if mayLoseMembers {
+        if mayLoseMembers, !operators.isEmpty, random.chance(1, of: 2) {
+            loseBytes()
+        } else if mayLoseMembers {
             loseMembers()
         } else if !isFull, random.chance(1, of: 2) {
             loseMasters()
@@ -176,9 +179,9 @@ final class ReplicasScenario: Scenario, WorldObserver {
         readEverything("after the loss")
     }
 
-    private var living: [SimNode] { world.nodes.filter { !lost.contains($0.place) } }
+    var living: [SimNode] { world.nodes.filter { !lost.contains($0.place) } }
     /// So many members a set can have.
-    private var wanted: Int { min(goal, living.count - masters) }
+    var wanted: Int { min(goal, living.count - masters) }
 
     /// What was acknowledged was on enough disks.
     private func checkMembers() {

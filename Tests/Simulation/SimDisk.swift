@@ -374,6 +374,19 @@ extension SimDisk {
         return "\(name) byte \(byte)"
     }
 
+    /// Where segments have these bytes, each place within one page.
+    package func places(of bytes: [UInt8]) -> [(file: DiskFile, byte: Int)] {
+        var found: [(file: DiskFile, byte: Int)] = []
+        for case .segment(let number) in names {
+            let file = files[.segment(number)]!
+            for (index, page) in file.pages.enumerated() {
+                guard let place = page?.firstRange(of: bytes)?.lowerBound else { continue }
+                found.append((.segment(number), index * Self.page + place))
+            }
+        }
+        return found
+    }
+
     /// Damages one bit at rest.
     package mutating func flip(_ name: DiskFile, _ byte: Int, _ bit: UInt8) {
         damage += 1

@@ -1,0 +1,89 @@
+// Records that no copy can give, and an epoch that accepts their loss (decision 0020).
+
+import Base
+import Replication
+import Testing
+
+@Suite struct LossTests {
+    private static func numbers(_ values: UInt64...) -> [RecordNumber] {
+        values.map { RecordNumber(rawValue: $0) }
+    }
+
+    /// Two members of three disks, with four records; some of them damaged, which they know since
+    /// they started again. The third disk is free.
+    private func damaged(_ damage: [Int: [RecordNumber]]) throws -> ReplicaWorld {
+        var world = try ReplicaWorld.serving()
+        world.give(members: [0, 1], primary: 0)
+        for _ in 0..<100 { world.round() }
+        try world.finish(1...4)
+        for _ in 0..<100 { world.round() }
+        for (member, numbers) in damage {
+            world.members[member].disk.damaged.formUnion(numbers)
+            world.start(member)
+        }
+        return world
+    }
+    private func fill(_ world: inout ReplicaWorld) throws -> Bool {
+        for _ in 0..<100 where world.members[0].replica?.isServing != true { world.round() }
+        try #require(world.members[0].replica?.isServing == true)
+        let epoch = world.configurations[world.configurations.count - 1].epoch
+        world.step(0, .fill(epoch, learner: world.disk(2)))
+        for _ in 0..<300 where world.members[0].replica?.learner?.isReady != true {
+            world.round()
+        }
+        return world.members[0].replica?.learner?.isReady == true
+    }
+
+    @Test("A last copy with a damaged record is not copied, until its loss is accepted (C2, C17)")
+    func last() throws {
+        var world = try damaged([0: Self.numbers(2, 4)])
+        world.members[1].replica = nil
+        // The disk that is filled starts from nothing.
+        world.members[2].disk = ModelDisk()
+        world.start(2)
+        world.give(members: [0], primary: 0)
+        let isCopied = try fill(&world)
+        #expect(!isCopied)
+        #expect(world.members[0].givenUp.isEmpty)
+
+        world.give(members: [0], primary: 0, acceptsLoss: true)
+        let isCopiedNow = try fill(&world)
+        #expect(isCopiedNow)
+        #expect(world.members[0].givenUp.sorted() == Self.numbers(2, 4))
+        #expect(world.members[0].replica?.hasRot == false)
+        // What is found later, under the same word, is given up as well.
+        world.step(0, .damaged(RecordNumber(rawValue: 3)))
+        #expect(world.members[0].givenUp.sorted() == Self.numbers(2, 3, 4))
+        // The word ends with the epoch.
+        world.give(members: [0], primary: 0)
+        for _ in 0..<100 { world.round() }
+        world.step(0, .damaged(RecordNumber(rawValue: 1)))
+        #expect(world.members[0].givenUp.count == 3)
+        #expect(world.members[0].replica?.hasRot == true)
+    }
+
+    @Test("What one of the members has is repaired, and only what none has is given up")
+    func others() throws {
+        var world = try damaged([0: Self.numbers(2, 3), 1: Self.numbers(3)])
+        world.give(members: [0, 1], primary: 0, acceptsLoss: true)
+        for _ in 0..<600 { world.round() }
+        #expect(world.members[0].givenUp == Self.numbers(3))
+        #expect(world.members[1].givenUp.isEmpty)
+        for member in 0..<2 {
+            #expect(world.members[member].replica?.hasRot == false)
+            #expect(world.members[member].disk.damaged.isEmpty)
+        }
+        let isCopied = try fill(&world)
+        #expect(isCopied)
+    }
+
+    @Test("While a member does not say what it has, nothing is given up")
+    func silent() throws {
+        var world = try damaged([0: Self.numbers(2)])
+        world.give(members: [0, 1], primary: 0, acceptsLoss: true)
+        for _ in 0..<100 where world.members[0].replica?.isServing != true { world.deliverAll() }
+        world.members[1].replica = nil
+        for _ in 0..<300 { world.round() }
+        #expect(world.members[0].givenUp.isEmpty)
+    }
+}

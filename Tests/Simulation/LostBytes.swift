@@ -1,0 +1,90 @@
+// All members of a set but one are lost for good, and some bytes of the last one too: it is not
+// copied as it is, and if it begins anew it does not even serve, until an operator accepts the loss
+// (decision 0020). Then every block reads as it should, or, where its bytes were damaged, says that
+// it is lost, and nothing else does.
+
+import Base
+import Node
+import Store
+import Wire
+
+extension ReplicasScenario {
+    /// See the head of this file.
+    func loseBytes() {
+        world.run(until: world.now + .seconds(4))  // Nothing that chaos planned is left then.
+        guard world.failure == nil, let keeper = operators.first,
+            let set = history.chunks.first?.set, let old = latest[set], old.members.count > 1,
+            let survivor = old.members.last
+        else { return }
+        let victims = old.members.dropLast()
+        guard
+            Set(history.chunks.map(\.set)).allSatisfy({
+                !Set(latest[$0]?.members ?? []).isSubset(of: victims)
+            })
+        else { return }
+        for disk in victims {
+            let node = world.nodes[masters + Int(disk.rawValue) - 1]
+            lost.insert(node.place)
+            world.crash(node, power: true)
+        }
+        let node = world.nodes[masters + Int(survivor.rawValue) - 1]
+        let damaged = damage(node, of: set)
+        if random.chance(1, of: 2) {
+            // At once: the masters must not believe that another one is the last.
+            world.crash(node, power: true)
+            world.start(node)
+        }
+        reached.insert("members-lost")
+        repair(set, survivor, by: keeper, damaged)
+        for client in clients { client.goOn(40) }
+        world.run(until: world.now + .seconds(1))
+        for client in clients { client.isStopping = true }
+        settle("after the loss of bytes", limit: .seconds(120))
+        awaitWholeSets()
+        readEverything("after the loss of bytes")
+        if history.lostReads > 0 { reached.insert("read-lost") }
+    }
+
+    /// Flips a bit of what is stored of some cells; says in which blocks.
+    private func damage(_ node: SimNode, of set: SetID) -> Set<BlockPlace> {
+        let chunks = history.chunks.filter { $0.set == set }.map(\.chunk)
+        let cells = history.check.places.filter { chunks.contains($0.chunk) }
+        var damaged: Set<BlockPlace> = []
+        for _ in 0..<1 + random.below(4) where !cells.isEmpty {
+            let cell = cells[random.below(cells.count)]
+            guard let stamp = history.check.last(at: cell) else { continue }
+            var writer = ByteWriter()
+            for _ in 0..<4 { writer.write(stamp) }
+            for place in node.disk.places(of: writer.bytes) {
+                node.disk.flip(place.file, place.byte + random.below(32), UInt8(random.below(8)))
+            }
+            for cell in history.check.places(of: stamp) {
+                damaged.insert(BlockPlace(chunk: cell.chunk, block: cell.block))
+            }
+        }
+        return damaged
+    }
+
+    /// Until the set has all its members: accepts the loss when it is seen.
+    private func repair(
+        _ set: SetID, _ survivor: DiskID, by keeper: OperatorClient, _ damaged: Set<BlockPlace>
+    ) {
+        let deadline = world.now + .seconds(120)
+        let gone = Set(lost.map { DiskID(rawValue: UInt64($0 - masters + 1)) })
+        while world.failure == nil, let now = latest[set],
+            now.members.count < wanted
+                || !gone.isDisjoint(with: now.members)
+        {
+            guard world.now < deadline else { return world.fail("whole", "\(now)") }
+            world.run(until: world.now + .seconds(1))
+            guard keeper.isIdle, !now.acceptsLoss,
+                reports[ReplicaName(set: set, disk: survivor)]?.hasRot == true,
+                now.members.allSatisfy({ $0 == survivor || gone.contains($0) })
+            else { continue }
+            history.lost = damaged
+            reached.insert("loss-accepted")
+            keeper.order(
+                .acceptLoss(set, now.epoch, members: [survivor], primary: survivor))
+        }
+    }
+}
