@@ -45,6 +45,8 @@ struct SetState: Sendable {
     var lacksSince: Instant?
     /// One member is up and too few others are there for writing, since then.
     var aloneSince: Instant?
+    /// The last copy is damaged, and that was told: only an operator can go on (decision 0020).
+    var needsOperator = false
     /// What it needs, and the disk that its primary is to fill for it.
     var task: SetTask?
     var fill: DiskID?
@@ -154,15 +156,26 @@ extension MasterCore {
         guard !state.isFrozen, !state.isChanging else { return }
         let survivor = survivor(of: configuration)
         let aloneSince = survivor.map { _ in state.aloneSince ?? time.now }
-        lead?.sets.update(at: index) { $0.aloneSince = aloneSince }
+        let needsOperator = state.needsOperator && survivor != nil
+        lead?.sets.update(at: index) { set in
+            set.aloneSince = aloneSince
+            set.needsOperator = needsOperator
+        }
         if let left = membersLeft(of: configuration) {
             propose(left, for: state.record)
         } else if let survivor, let aloneSince,
             time.now - aloneSince >= self.configuration.repairDelay,
             hasPlace(beside: configuration.members)
         {
-            report(
-                "set \(state.id): only disk \(survivor) is left of its members", isAlarm: true)
+            let isDamaged = replica(state.id, survivor)?.hasRot ?? false
+            if !isDamaged || !needsOperator {
+                report(
+                    "set \(state.id): only disk \(survivor) is left of its members"
+                        + (isDamaged
+                            ? ", and it is damaged: start the others, or, if they are lost, "
+                                + "martlet set accept-loss \(state.id)" : ""), isAlarm: true)
+            }
+            lead?.sets.update(at: index) { $0.needsOperator = isDamaged }
             propose([survivor], for: state.record)
         } else if isUp, !isCurrent {
             propose(configuration.members, for: state.record)

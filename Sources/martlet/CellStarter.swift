@@ -74,13 +74,16 @@ struct CellStarter {
         started.append(daemon)
     }
 
-    /// Waits until the masters have a leader and every chunk server reports to it.
-    func waitUntilServing() throws(CommandFailure) {
+    /// Waits until the masters have a leader, every chunk server reports to it, and every set
+    /// serves. Servers stay up although sets do not: only then can an operator help them. Says how
+    /// many that are.
+    func waitUntilServing() throws(CommandFailure) -> String? {
         let target = try folder.target()
         let fileSystem = FileSystem(
             target: target, options: ClientOptions(label: "martlet up", deadline: .seconds(1)))
         var missing = "no master answers"
         var isConnected = false
+        defer { fileSystem.close() }
         while true {
             if !isConnected {
                 do throws(ClientError) {
@@ -93,8 +96,14 @@ struct CellStarter {
             if isConnected {
                 do throws(FileError) {
                     let status = try fileSystem.status()
-                    guard let lack = try lack(status, fileSystem) else { break }
-                    missing = lack
+                    if let lack = lack(status) {
+                        missing = lack
+                    } else if let waiting = try waiting(status, fileSystem) {
+                        if Clock.now >= end { return waiting }
+                        missing = waiting
+                    } else {
+                        return nil
+                    }
                 } catch {
                     missing = "the masters have no leader"
                 }
@@ -102,13 +111,10 @@ struct CellStarter {
             try check(missing)
             usleep(20_000)
         }
-        fileSystem.close()
     }
 
-    /// What is not there yet; nil if all is.
-    private func lack(
-        _ status: CellStatus, _ fileSystem: FileSystem
-    ) throws(FileError) -> String? {
+    /// Who is not there yet; nil if all are.
+    private func lack(_ status: CellStatus) -> String? {
         // Until the disks of all masters are in their configuration, none may be missing (M18).
         guard status.configuration > 1 else { return "the masters have not all met yet" }
         // A server counts when one of its disks answers: others may have failed.
@@ -116,12 +122,16 @@ struct CellStarter {
         guard up >= description.chunkServers.count else {
             return "\(up) of \(description.chunkServers.count) chunk servers answer"
         }
-        if status.sets.waiting == 0 { return nil }
-        // Those of a loaded state wait for an operator.
-        guard try fileSystem.map().allSatisfy({ $0.isServing || !$0.held.isEmpty }) else {
-            return "\(status.sets.waiting) of \(status.sets.total) replica sets wait for a member"
-        }
         return nil
+    }
+
+    /// How many sets do not serve, other than those of a loaded state, which wait for an operator.
+    private func waiting(
+        _ status: CellStatus, _ fileSystem: FileSystem
+    ) throws(FileError) -> String? {
+        if status.sets.waiting == 0 { return nil }
+        let waiting = try fileSystem.map().count { !$0.isServing && $0.held.isEmpty }
+        return waiting == 0 ? nil : "\(waiting) of \(status.sets.total) replica sets do not serve"
     }
 
     /// Fails if a process that was started has ended, or if it is too late.

@@ -74,15 +74,20 @@ struct Up: ParsableCommand {
             folder: folder, description: description,
             end: Clock.now + Interval(nanoseconds: Int64(deadline * 1e9)),
             masterOptions: masterOptions)
+        let waiting: String?
         do throws(CommandFailure) {
             try starter.startServers()
-            try starter.waitUntilServing()
+            waiting = try starter.waitUntilServing()
             try starter.startMount()
         } catch {
             starter.undo()
             throw error
         }
         try report(folder, description)
+        guard let waiting else { return }
+        throw CommandFailure(
+            .partlyDone,
+            "\(waiting): martlet fsck --cell \(folder.path) says what they wait for")
     }
 
     private var masterOptions: [String] {

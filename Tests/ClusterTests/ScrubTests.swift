@@ -92,4 +92,74 @@ import Testing
             #expect(try cell.attempt(["fsck", "--wait", "x"]).status == 16)
         }
     }
+
+    @Test("The last copy, damaged, goes on when an operator accepts the loss; only that is lost")
+    func acceptedLoss() throws {
+        try Cell.with(["--chunkservers", "3"], repairDelay: 5) { cell in
+            let data = noise(3 << 20, seed: 33)
+            let path = cell.mount + "/data"
+            try writeFile(path, data)
+            let servers = (1...3).map { "chunkserver-\($0)" }
+            try cell.kill(servers[0], servers[1], servers[2])
+            for server in servers.dropFirst() {
+                try run(["rm", "-rf", "\(cell.path)/\(server)/disk"])
+            }
+            // A byte of the second block.
+            let place = try #require(
+                names(in: "\(cell.path)/chunkserver-1/disk/segments").lazy.compactMap { name in
+                    let path = "\(cell.path)/chunkserver-1/disk/segments/\(name)"
+                    return readBytes(path).firstRange(of: data[70_000..<70_032]).map {
+                        (path, $0.lowerBound)
+                    }
+                }.first)
+            let file = open(place.0, O_RDWR | O_CLOEXEC)
+            defer { close(file) }
+            var byte = data[70_000] ^ 1
+            try #require(pwrite(file, &byte, 1, off_t(place.1)) == 1)
+            // The set does not serve, but everything runs.
+            let start = try cell.attempt(
+                ["up", cell.path, "--deadline", "3"] + cell.delays, limit: 90)
+            #expect(start.status == 3)
+
+            var set = ""
+            try eventually("fsck names the command", limit: 60) {
+                let found = try cell.attempt(["fsck"])
+                let words = found.output.split(whereSeparator: \.isWhitespace)
+                guard let index = words.firstIndex(of: "accept-loss") else { return false }
+                set = String(words[index + 1])
+                return found.status == 4
+            }
+            let plan = try cell.attempt(["set", "accept-loss", set])
+            #expect(plan.status == 9 && plan.output.contains("goes on with: chunkserver-1"))
+            #expect(try cell.attempt(["set", "accept-loss", "999", "--yes"]).status == 8)
+            #expect(try cell.attempt(["fsck"]).status == 4)
+            try cell.martlet("set", "accept-loss", set, "--yes")
+            try eventually("it has all copies again", limit: 120) {
+                try cell.attempt(["fsck"]).status == 0
+            }
+            // Nothing is left to accept.
+            #expect(try cell.attempt(["set", "accept-loss", set, "--yes"]).status == 9)
+
+            let block = 64 << 10
+            for number in 0..<data.count / block {
+                let content = open(path, O_RDONLY | O_CLOEXEC)
+                defer { close(content) }
+                var found = [UInt8](repeating: 0, count: block)
+                let count = pread(content, &found, block, off_t(number * block))
+                if number == 1 {
+                    #expect(count == -1 && errno == EIO)
+                } else {
+                    #expect(found == Array(data[number * block..<(number + 1) * block]))
+                }
+            }
+            #expect(try cell.attempt(["verify", "/data"]).status == 4)
+            let fresh = noise(block, seed: 34)
+            let mounted = open(path, O_RDWR | O_CLOEXEC)
+            #expect(pwrite(mounted, fresh, block, off_t(block)) == block)
+            #expect(fsync(mounted) == 0)
+            close(mounted)
+            #expect(readBytes(path) == data[..<block] + fresh + data[(2 * block)...])
+            #expect(try cell.attempt(["verify", "/data"]).status == 0)
+        }
+    }
 }

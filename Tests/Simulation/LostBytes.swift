@@ -45,6 +45,30 @@ extension ReplicasScenario {
         if history.lostReads > 0 { reached.insert("read-lost") }
     }
 
+    /// The word of an operator for sets of which every member is damaged, and that therefore wait
+    /// for ever: records that nobody was told of can be on one disk only. False if there are none.
+    func acceptLosses() -> Bool {
+        let stuck = latest.values.sorted { $0.set < $1.set }.filter { configuration in
+            !configuration.acceptsLoss
+                && configuration.members.allSatisfy { member in
+                    reports[ReplicaName(set: configuration.set, disk: member)]?.hasRot == true
+                }
+        }
+        if stuck.isEmpty { return false }
+        let keeper = operators.first ?? callOperator()
+        for set in stuck {
+            let chunks = history.chunks.filter { $0.set == set.set }.map(\.chunk)
+            for place in history.check.places
+            where chunks.contains(place.chunk) && history.check.isOpen(place) {
+                history.lost.insert(BlockPlace(chunk: place.chunk, block: place.block))
+            }
+            keeper.order(
+                .acceptLoss(set.set, set.epoch, members: set.members, primary: set.primary))
+        }
+        reached.insert("loss-accepted")
+        return true
+    }
+
     /// Flips a bit of what is stored of some cells; says in which blocks.
     private func damage(_ node: SimNode, of set: SetID) -> Set<BlockPlace> {
         let chunks = history.chunks.filter { $0.set == set }.map(\.chunk)

@@ -46,6 +46,11 @@ struct PageCheck {
         return last.flatMap { $0.isCut ? nil : $0.stamp }
     }
 
+    /// Whether nobody has been told yet how some write there ended.
+    func isOpen(_ place: CellPlace) -> Bool {
+        cells[place]?.contains { $0.settled == nil } ?? false
+    }
+
     /// Where a stamp was written, whatever came after it.
     func places(of stamp: UInt64) -> [CellPlace] {
         places.filter { cells[$0]?.contains { $0.stamp == stamp } ?? false }

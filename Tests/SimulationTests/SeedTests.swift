@@ -74,7 +74,7 @@ private func expectNoFailure(
             probes: [
                 "write-acknowledged", "second-epoch", "restarted", "disk-broke", "scrub-passed",
                 "scrub-found", "scrub-repaired", "copies-compared", "members-lost",
-                "went-on-alone", "clocks-went-wild",
+                "went-on-alone", "clocks-went-wild", "loss-accepted", "read-lost",
             ])
     }
 
@@ -82,6 +82,7 @@ private func expectNoFailure(
         "Seeds that found something once",
         arguments: [
             ("masters", 583), ("masters", 2_004_545), ("masters", 2_004_897), ("full", 600_139),
+            ("replicas", 3_000_076),
         ])
     func once(_ scenario: String, _ seed: Int) async throws {
         let result = try await simulate(["--scenario", scenario, "--seed", "\(seed)"])
