@@ -23,8 +23,8 @@ package enum Operation: Hashable, Sendable {
     /// member there. If it comes back it is a new one.
     case removeDisk(DiskID)
     /// What is damaged on all of these members of the set is lost, and so is what only others
-    /// have: they leave it, and the set goes on under the primary (decision 0020). Refused if the
-    /// set is not in this epoch any more.
+    /// have: they leave it, and the set goes on under the primary (decision 0020). A single one may
+    /// be a former member. Refused if the set is not in this epoch any more.
     case acceptLoss(SetID, Epoch, members: [DiskID], primary: DiskID)
 
     package func encode(into writer: inout ByteWriter) {

@@ -173,7 +173,8 @@ extension MasterCore {
                     "set \(state.id): only disk \(survivor) is left of its members"
                         + (isDamaged
                             ? ", and it is damaged: start the others, or, if they are lost, "
-                                + "martlet set accept-loss \(state.id)" : ""), isAlarm: true)
+                                + "martlet set accept-loss \(state.id)" : ""),
+                    isAlarm: true)
             }
             lead?.sets.update(at: index) { $0.needsOperator = isDamaged }
             propose([survivor], for: state.record)

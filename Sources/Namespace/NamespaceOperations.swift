@@ -53,9 +53,9 @@ extension Namespace {
         guard let old = setTable[set]?.configuration else {
             throw Refusal(.unknownSet, set.rawValue)
         }
-        guard old.epoch == epoch, members.allSatisfy({ old.members.contains($0) }) else {
-            throw Refusal(.changedSet, set.rawValue)
-        }
+        guard old.epoch == epoch,
+            members == [primary] || members.allSatisfy({ old.members.contains($0) })
+        else { throw Refusal(.changedSet, set.rawValue) }
         var next = old
         next.epoch = epoch.next
         next.members = members

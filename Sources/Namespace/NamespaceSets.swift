@@ -73,11 +73,13 @@ extension Namespace {
 
 extension SetConfiguration {
     /// Whether it may come after `old`, whatever the disks are (C1, C2). Too few members for
-    /// writing may stay only where one is left, which is filled up again at once.
+    /// writing may stay only where one is left, which is filled up again at once; where none is,
+    /// and an operator accepts the loss, a disk that was a member before goes on (decision 0020).
     package func mayFollow(_ old: SetConfiguration) -> Bool {
         epoch.rawValue > 0 && epoch.rawValue - 1 == old.epoch.rawValue && set == old.set
             && minMembers == old.minMembers
-            && members.contains(primary) && old.members.contains(primary)
+            && members.contains(primary)
+            && (old.members.contains(primary) || acceptsLoss && members == [primary])
             && (members.count >= min(Int(old.minMembers), old.members.count)
                 || members == [primary])
             && members.count(where: { !old.members.contains($0) }) <= 1

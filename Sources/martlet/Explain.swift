@@ -137,6 +137,7 @@ struct SetExplanation {
             }
         }
         lines.append("under way: " + doing)
+        if let advice = LossPlan.advice(for: set, picture) { lines.append(advice) }
         return lines.joined(separator: "\n")
     }
 

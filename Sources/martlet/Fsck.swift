@@ -111,16 +111,15 @@ struct Fsck: ParsableCommand {
         let members = set?.configuration.members.count ?? 0
         switch finding.kind {
         case .missing:
+            let way = set.flatMap { LossPlan.advice(for: $0, picture) }
             return "no server that is up has a copy; \(set?.chunks ?? 0) chunks can't be read"
+                + (way.map { "; " + $0 } ?? "")
         case .newer: return "\(disk) knows a later epoch than the masters, which lost state"
         case .unknown: return "disks have it, the masters do not know it: kept"
         case .absent: return "\(disk) is a member and has no copy"
         case .damaged:
-            let isLast = set.flatMap { try? LossPlan($0, picture) } != nil
-            return "the copy on \(disk) has damaged records"
-                + (isLast
-                    ? ", and no sound one is there: start its other servers, or, if they are lost, "
-                        + "martlet set accept-loss \(finding.set)" : "")
+            let way = set.flatMap { LossPlan.advice(for: $0, picture) }
+            return "the copy on \(disk) has damaged records" + (way.map { ", and " + $0 } ?? "")
         case .stale: return "the copy on \(disk) is of an older epoch"
         case .unavailable: return "\(disk) is a member and is down"
         case .under: return "\(members) of \(picture.status.goal) copies"

@@ -72,6 +72,7 @@ struct Martlet: ParsableCommand {
             ChunkServerCommand.self, MountCommand.self, Unmount.self, Put.self, Get.self,
             List.self, Cat.self, StatCommand.self, MakeDirectory.self, Remove.self, Move.self,
             DiskUsage.self, DiskFree.self, RebalanceCommand.self, ScrubCommand.self,
-            MetaCommand.self, Verify.self, Fsck.self, SetCommand.self, Info.self, Explain.self, Health.self,
+            MetaCommand.self, Verify.self, Fsck.self, SetCommand.self, Info.self, Explain.self,
+            Health.self,
         ])
 }

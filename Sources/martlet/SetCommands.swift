@@ -58,16 +58,19 @@ struct LossPlan {
     let primary: DiskID
     /// Members that are down.
     let absent: [DiskID]
+    /// No member is there: this copy left the set in the epoch after that.
+    let former: Epoch?
 
     init(_ set: SetStatus, _ picture: CellPicture) throws(CommandFailure) {
         let configuration = set.configuration
-        let there = set.copies.filter { copy in
-            guard configuration.members.contains(copy.disk),
-                let server = picture.server(of: copy.disk), server.isUp
-            else { return false }
+        let usable = set.copies.filter { copy in
+            guard let server = picture.server(of: copy.disk), server.isUp else { return false }
             return server.disks.contains { $0.disk == copy.disk && !$0.hasFailed }
         }
-        if let sound = there.first(where: { !$0.hasRot }) {
+        var there = usable.filter { configuration.members.contains($0.disk) }
+        let isFormer = there.isEmpty
+        if isFormer { there = usable.filter { $0.prepared > .none } }
+        if !isFormer, let sound = there.first(where: { !$0.hasRot }) {
             throw CommandFailure(
                 .refusedAsUnsafe,
                 "the copy of set \(set.id) on \(picture.name(of: sound.disk)) is sound: the set "
@@ -83,21 +86,40 @@ struct LossPlan {
                 "no copy of set \(set.id) is there to go on with: start a server that has one "
                     + "(martlet explain \(set.id))")
         }
-        let isEnough = there.count >= Int(configuration.minMembers)
+        let isEnough = !isFormer && there.count >= Int(configuration.minMembers)
         members = isEnough ? there.map(\.disk).sorted() : [best.disk]
         primary = best.disk
+        former = isFormer ? best.epoch : nil
         absent = configuration.members.filter { member in
-            !there.contains { $0.disk == member }
+            isFormer || !there.contains { $0.disk == member }
         }
+    }
+
+    /// What helps a set of which every copy that is there is damaged; nil for others.
+    static func advice(for set: SetStatus, _ picture: CellPicture) -> String? {
+        guard let plan = try? LossPlan(set, picture) else { return nil }
+        if plan.former != nil {
+            return "a former copy is on \(picture.name(of: plan.primary)): start its members' "
+                + "servers, or, if they are lost, martlet set accept-loss \(set.id)"
+        }
+        return "no sound copy is there: start its other servers, or, if they are lost, martlet set "
+            + "accept-loss \(set.id)"
     }
 
     func text(_ picture: CellPicture) -> String {
         func names(_ disks: [DiskID]) -> String {
             disks.map { picture.name(of: $0) }.joined(separator: ", ")
         }
-        var lines = [
-            "goes on with: \(names(members)), damaged as \(members.count == 1 ? "it is" : "they are")"
-        ]
+        var lines: [String]
+        if let former {
+            lines = [
+                "goes on with: \(names(members)), which left it after epoch \(former): what was "
+                    + "written later is lost, and blocks read as they were then, or as zeros"
+            ]
+        } else {
+            let damage = members.count == 1 ? "it is" : "they are"
+            lines = ["goes on with: \(names(members)), damaged as \(damage)"]
+        }
         if !absent.isEmpty {
             lines.append(
                 "leave it: \(names(absent)); what only they have is lost even if they come back")

@@ -129,6 +129,7 @@ import Testing
                 set = String(words[index + 1])
                 return found.status == 4
             }
+            #expect(try cell.martlet("explain", set).output.contains("accept-loss \(set)"))
             let plan = try cell.attempt(["set", "accept-loss", set])
             #expect(plan.status == 9 && plan.output.contains("goes on with: chunkserver-1"))
             #expect(try cell.attempt(["set", "accept-loss", "999", "--yes"]).status == 8)

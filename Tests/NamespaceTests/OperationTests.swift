@@ -69,6 +69,20 @@ extension Cell {
         #expect(cell.operate(accept(old.epoch, [2], 2)) == .set(next))
         #expect(cell.namespace.set(set)?.configuration == next)
         cell.refuses(.changedSet, set.rawValue, accept(old.epoch, [2], 2))
+        // A former member, where the last one is gone; not beside others.
+        cell.refuses(.changedSet, set.rawValue, accept(next.epoch, [1, 2], 1))
+        cell.refuses(.changedSet, set.rawValue, accept(next.epoch, [1, 3], 1))
+        next.epoch = next.epoch.next
+        next.members = [disk(3)]
+        next.primary = disk(3)
+        #expect(cell.operate(accept(old.epoch.next, [3], 3)) == .set(next))
+        // The masters themselves take only members.
+        var other = next
+        other.epoch = next.epoch.next
+        other.acceptsLoss = false
+        other.members = [disk(1)]
+        other.primary = disk(1)
+        cell.expect(.conflict, .changeEpoch(other, incarnations: [Incarnation(rawValue: 1)]))
         cell.expectEqualTwins()
     }
 

@@ -92,18 +92,6 @@ final class DataClient: SimClient {
     }
 
     var isIdle: Bool { items.isEmpty }
-    var firstOpen: String {
-        guard let item = items.first else { return "nothing" }
-        switch item.work {
-        case .write(let stamp, let cells, let request):
-            return "write \(stamp) at \(cells[0]), set \(request.context.set) epoch "
-                + "\(request.context.epoch), attempt \(item.attempt)"
-        case .read(let chunk, let block, _, _):
-            return "read of \(chunk) block \(block) member \(item.member ?? -1), attempt "
-                + "\(item.attempt)"
-        case .metadata(let request): return "\(request.body), attempt \(item.attempt)"
-        }
-    }
 
     func start() { world.plan(timer: 0, client: place, after: .milliseconds(5)) }
     /// Goes on after it was stopped, in a session that has not expired meanwhile.

@@ -111,3 +111,19 @@ extension DataClient {
         }
     }
 }
+
+extension DataClient {
+    /// What it waits for, for a report.
+    var firstOpen: String {
+        guard let item = items.first else { return "nothing" }
+        switch item.work {
+        case .write(let stamp, let cells, let request):
+            return "write \(stamp) at \(cells[0]), set \(request.context.set) epoch "
+                + "\(request.context.epoch), attempt \(item.attempt)"
+        case .read(let chunk, let block, _, _):
+            return "read of \(chunk) block \(block) member \(item.member ?? -1), attempt "
+                + "\(item.attempt)"
+        case .metadata(let request): return "\(request.body), attempt \(item.attempt)"
+        }
+    }
+}

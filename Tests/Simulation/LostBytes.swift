@@ -30,12 +30,13 @@ extension ReplicasScenario {
         let node = world.nodes[masters + Int(survivor.rawValue) - 1]
         let damaged = damage(node, of: set)
         if random.chance(1, of: 2) {
-            // At once: the masters must not believe that another one is the last.
+            // Meanwhile the masters may take another one for the last, which is gone too.
             world.crash(node, power: true)
+            world.run(until: world.now + .milliseconds(Int64(random.below(2_000))))
             world.start(node)
         }
         reached.insert("members-lost")
-        repair(set, survivor, by: keeper, damaged)
+        repair(survivor, by: keeper, damaged)
         for client in clients { client.goOn(40) }
         world.run(until: world.now + .seconds(1))
         for client in clients { client.isStopping = true }
@@ -89,26 +90,41 @@ extension ReplicasScenario {
         return damaged
     }
 
-    /// Until the set has all its members: accepts the loss when it is seen.
+    /// Until all sets have all their members: accepts the loss where that is needed.
     private func repair(
-        _ set: SetID, _ survivor: DiskID, by keeper: OperatorClient, _ damaged: Set<BlockPlace>
+        _ survivor: DiskID, by keeper: OperatorClient, _ damaged: Set<BlockPlace>
     ) {
         let deadline = world.now + .seconds(120)
         let gone = Set(lost.map { DiskID(rawValue: UInt64($0 - masters + 1)) })
-        while world.failure == nil, let now = latest[set],
-            now.members.count < wanted
-                || !gone.isDisjoint(with: now.members)
-        {
-            guard world.now < deadline else { return world.fail("whole", "\(now)") }
+        let used = Set(history.chunks.map(\.set)).sorted()
+        while world.failure == nil {
+            let small = used.compactMap { latest[$0] }.filter {
+                $0.members.count < wanted || !gone.isDisjoint(with: $0.members)
+            }
+            if small.isEmpty { return }
+            guard world.now < deadline else { return world.fail("whole", "\(small)") }
             world.run(until: world.now + .seconds(1))
-            guard keeper.isIdle, !now.acceptsLoss,
-                reports[ReplicaName(set: set, disk: survivor)]?.hasRot == true,
-                now.members.allSatisfy({ $0 == survivor || gone.contains($0) })
-            else { continue }
-            history.lost = damaged
-            reached.insert("loss-accepted")
-            keeper.order(
-                .acceptLoss(set, now.epoch, members: [survivor], primary: survivor))
+            guard keeper.isIdle else { continue }
+            for set in small.compactMap({ latest[$0.set] }) {
+                let there = set.members.filter { !gone.contains($0) }
+                let isDamaged = reports[ReplicaName(set: set.set, disk: survivor)]?.hasRot == true
+                guard let next = there.isEmpty ? lastFormer(of: set.set, gone) : there.first,
+                    there.isEmpty || there == [survivor] && isDamaged && !set.acceptsLoss
+                else { continue }
+                history.lost = damaged
+                reached.insert(there.isEmpty ? "former-copy-taken" : "loss-accepted")
+                keeper.order(.acceptLoss(set.set, set.epoch, members: [next], primary: next))
+            }
         }
+    }
+
+    /// Who was a member last, of those that are left.
+    private func lastFormer(of set: SetID, _ gone: Set<DiskID>) -> DiskID? {
+        let copies = reports.values.filter {
+            $0.set == set && !gone.contains($0.disk) && $0.prepared > .none
+        }
+        return copies.max {
+            ($0.epoch, $0.prepared, $0.disk) < ($1.epoch, $1.prepared, $1.disk)
+        }?.disk
     }
 }

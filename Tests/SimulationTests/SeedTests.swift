@@ -75,6 +75,7 @@ private func expectNoFailure(
                 "write-acknowledged", "second-epoch", "restarted", "disk-broke", "scrub-passed",
                 "scrub-found", "scrub-repaired", "copies-compared", "members-lost",
                 "went-on-alone", "clocks-went-wild", "loss-accepted", "read-lost",
+                "former-copy-taken",
             ])
     }
 

@@ -60,7 +60,9 @@ import Testing
     private mutating func damage(_ byte: UInt8) {
         let piece = [UInt8](repeating: byte, count: 64)
         for (file, bytes) in run.disk.files {
-            guard case .segment = file, let place = bytes.firstRange(of: piece)?.lowerBound else { continue }
+            guard case .segment = file, let place = bytes.firstRange(of: piece)?.lowerBound else {
+                continue
+            }
             run.disk.replace(file, place + 8, [byte ^ 0x40])
         }
     }
