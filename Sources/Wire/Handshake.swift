@@ -51,8 +51,8 @@ package struct PeerIdentity: Hashable, Sendable {
 /// The first message of a connection, by who called.
 package struct Hello: Message {
     package static let kind = FrameKind.hello
-    /// The only protocol version so far.
-    package static let version: UInt16 = 1
+    /// 2: acknowledgements of chunk servers tell of strain, and sets can accept a loss.
+    package static let version: UInt16 = 2
     package var version: UInt16
     package var identity: PeerIdentity
     /// Random for each start of a process: tells two processes with one identity apart.

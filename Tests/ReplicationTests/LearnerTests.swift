@@ -104,6 +104,25 @@ extension ReplicaWorld {
         world.members[member].disk.alive().map(\.sequence.rawValue)
     }
 
+    @Test("A learner whose server died while it was strained slows nobody down any more (C19)")
+    func diedStrained() throws {
+        var world = try withoutTheFourth()
+        world.members[3].disk = ModelDisk()
+        world.start(3)
+        world.members[3].replica?.isStrained = true
+        let epoch = world.configurations[world.configurations.count - 1].epoch
+        world.step(0, .fill(epoch, learner: world.disk(3)))
+        for _ in 0..<100 where world.members[0].replica?.isLearnerStrained != true {
+            world.round()
+        }
+        try #require(world.members[0].replica?.isLearnerStrained == true)
+        world.members[3].replica = nil
+        for _ in 0..<3_000 where world.members[0].replica?.isLearnerStrained == true {
+            world.round()
+        }
+        #expect(world.members[0].replica?.isLearnerStrained == false)
+    }
+
     @Test("A disk that left goes on where it was, gets what it lacks and is ready (C9)")
     func returns() throws {
         var world = try withoutTheFourth()

@@ -52,7 +52,7 @@ struct FormatTests {
     func handshake() throws {
         let cell = "7766554433221100 ffeeddccbbaa9988"
         let coded = bytes(
-            "0100 \(cell) 01 0500000000000000 0807060504030201"
+            "0200 \(cell) 01 0500000000000000 0807060504030201"
                 + String(repeating: "aa", count: 32))
         #expect(hello.frame().head == coded)
         #expect(try Hello(Frame(kind: .hello, head: coded)) == hello)
@@ -61,12 +61,12 @@ struct FormatTests {
         let challenge = Challenge(identity: listener, nonce: nonce, proof: listenerProof)
         let codedChallenge = bytes(
             "\(cell) 02 0100000000000000" + String(repeating: "bb", count: 32)
-                + "c723161a0fb2cbd459822870be05c217a12efe1c265ef63510cb6ac9a7c259aa")
+                + "6fe24c28ed418d795317f8171bccdb3ede5bfd869673d24ff74d1573f6666888")
         #expect(challenge.frame().head == codedChallenge)
         #expect(try Challenge(Frame(kind: .challenge, head: codedChallenge)) == challenge)
 
         let callerProof = key.callerProof(hello: hello, listener: listener, nonce: nonce)
-        let codedProof = bytes("3dcb669f2dbd0c0da2c17b851b9becd400f31952b8115964a042839915e60f9b")
+        let codedProof = bytes("b6386b7e1148d44b5541a210ced48e701d97216636aff8db37b9500618541c5d")
         #expect(Proof(proof: callerProof).frame().head == codedProof)
         #expect(try Proof(Frame(kind: .proof, head: codedProof)).proof == callerProof)
 

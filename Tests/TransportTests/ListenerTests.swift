@@ -70,7 +70,7 @@ struct ListenerTests {
         defer { server.stop() }
         let address = try server.listen()
         let caller = RawCaller(port: address.port)
-        caller.send(Frame(kind: .hello, head: [2, 0, 99]).bytes)
+        caller.send(Frame(kind: .hello, head: [1, 0, 99]).bytes)
         #expect(try caller.refusal()?.reason == .version)
     }
 
