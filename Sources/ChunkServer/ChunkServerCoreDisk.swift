@@ -88,7 +88,11 @@ extension ChunkServerCore {
     /// No copy has the bytes of a record, and an operator said to go on without them.
     mutating func giveUp(_ number: RecordNumber, _ index: Int) {
         let set = sets[index].replica.set
-        guard let record = store.lostRecord(number, set) else { return }
+        guard store.rot(set).contains(where: { $0.contains(number) }),
+            let record = store.lostRecord(number, set)
+        else { return }
+        // The commit that let it be given up may have replaced it.
+        guard store.isDamaged(set, number) else { return repair(record) }
         var what = "of which nothing is known"
         if case .write(let extent) = record.body {
             let place = DamagedPlace(chunk: extent.chunk, block: extent.block)
@@ -118,9 +122,8 @@ extension ChunkServerCore {
         guard case .load(let number, let index) = waiters.removeValue(forKey: tag) else { return }
         if let record { return step(index, .loaded(number, .record(record))) }
         let set = sets[index].replica.set
-        // What is committed and sound, and not in the index, was replaced by later records.
-        let isDamaged = store.rot(set).contains { $0.contains(number) }
-        let isGone = number <= store.committed(set) && !isDamaged
+        // What is committed and not in the index was replaced by later records.
+        let isGone = number <= store.committed(set) && !store.isDamaged(set, number)
         step(index, .loaded(number, isGone ? .superseded : .unavailable))
     }
 }

@@ -257,8 +257,10 @@ extension ChunkServerCore {
         let replica = sets[open.set].replica
         func count(_ content: Checksum) -> Int { digests.count { $0.digest.content == content } }
         let newest = digests.map(\.digest.newest).max() ?? .none
-        let last = digests.filter { $0.digest.newest == newest }
-        var right = digests.first { count($0.digest.content) * 2 > digests.count }
+        // Where one has the bytes they are not lost.
+        let known = digests.filter { $0.digest.content != StoredBlock.lostDigest }
+        let last = known.filter { $0.digest.newest == newest }
+        var right = known.first { count($0.digest.content) * 2 > digests.count }
         if right == nil, Set(last.map(\.digest.content)).count == 1 { right = last.first }
         let own = digests.first { $0.disk == disk }?.digest
         let odd = digests.filter { $0.digest.content != right?.digest.content }.map(\.disk)

@@ -81,6 +81,7 @@ extension MasterCore {
         else { throw Obstacle(text: "no member has a sound copy of it") }
         if present.count < min(Int(old.minMembers), members.count) { present = [primary] }
         var next = old
+        next.acceptsLoss = false
         next.epoch = Epoch(rawValue: base.rawValue + Limits.loadedEpochs)
         next.members = present
         next.primary = primary

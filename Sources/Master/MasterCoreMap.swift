@@ -20,7 +20,8 @@ extension MasterCore {
             replica(state.id, disk).map { copy in
                 CopyStatus(
                     disk: disk, epoch: copy.epoch, prepared: copy.prepared,
-                    stored: copy.stored, chunks: copy.chunks, hasRot: copy.hasRot)
+                    stored: copy.stored, chunks: copy.chunks, hasRot: copy.hasRot,
+                    wasMember: copy.members.contains(disk))
             }
         }
         let task = state.task.map { task in

@@ -178,7 +178,11 @@ extension MasterCore {
             }
             lead?.sets.update(at: index) { $0.needsOperator = isDamaged }
             propose([survivor], for: state.record)
-        } else if isUp, !isCurrent {
+        } else if isUp,
+            !isCurrent
+                || configuration.acceptsLoss && isServing && isAdopted
+                    && isLossOver(of: configuration, replicas)
+        {
             propose(configuration.members, for: state.record)
         }
     }
@@ -239,8 +243,9 @@ extension MasterCore {
         guard incarnations.count == members.count, present.count == members.count else { return }
         let run = zip(old.members, record.incarnations).first { $0.0 == old.primary }?.1
         let isSameRun = run == namespace.disk(old.primary)?.incarnation
-        // A loss is accepted until the set has another copy; the next word of it is the operator's.
-        let acceptsLoss = old.acceptsLoss && members.allSatisfy { old.members.contains($0) }
+        // An operator spoke of what is damaged on these members, and of no others.
+        let acceptsLoss =
+            old.acceptsLoss && members == old.members && !isLossOver(of: old, present)
         let fit = acceptsLoss ? present : present.filter { !$0.hasRot }
         let stays = fit.contains { $0.disk == old.primary } && isSameRun
         let candidates = fit.filter { old.members.contains($0.disk) }
@@ -253,6 +258,11 @@ extension MasterCore {
         next.primary = primary
         lead?.sets.update(old.set) { $0.isChanging = true }
         submit(.changeEpoch(next, incarnations: incarnations), for: .changeEpoch(old.set))
+    }
+
+    /// Nothing of a set is damaged any more, and it is not copied anywhere, which might find more.
+    private func isLossOver(of set: SetConfiguration, _ present: [SetReport]) -> Bool {
+        set.members.count >= configuration.goal && present.allSatisfy { !$0.hasRot }
     }
 
     /// The one that has most; the old primary among equals.

@@ -129,10 +129,19 @@ extension SetReplica {
         }
         fetchers.removeAll { $0.number == number }
         switch result {
-        case .record(let record): supply(record)
-        case .superseded: supply(placeholder(number))
+        case .record(let record): restore(record)
+        case .superseded: restore(placeholder(number))
         case .unavailable: if number <= prepared { noteDamage(number) }
         }
+    }
+
+    /// A record is there: it ends its repair, and who lacks it gets it.
+    private mutating func restore(_ record: Record) {
+        if let index = repairs.firstIndex(where: { $0.number == record.number }) {
+            repairs.remove(at: index)
+            effects.append(.repaired(record))
+        }
+        supply(record)
     }
 
     mutating func serveFetch(_ number: RecordNumber, to peer: DiskID) {
@@ -154,16 +163,11 @@ extension SetReplica {
         switch result {
         case .record(let record):
             guard record.number == number, let record = adapted(record) else { return }
-            repairs.remove(at: index)
-            effects.append(.repaired(record))
-            supply(record)
-        case .superseded:
-            repairs.remove(at: index)
-            let record = placeholder(number)
-            effects.append(.repaired(record))
-            supply(record)
+            restore(record)
+        case .superseded: restore(placeholder(number))
         case .unavailable:
-            guard !repairs[index].refusals.contains(sender) else { return }
+            // What is not committed may still be on its way there.
+            guard number <= committed, !repairs[index].refusals.contains(sender) else { return }
             repairs[index].refusals.append(sender)
         }
     }
@@ -190,33 +194,38 @@ extension SetReplica {
     /// It gives up what no member has (decision 0020).
     private var acceptsLoss: Bool { phase == .serving && configuration?.acceptsLoss == true }
 
+    /// What is committed, could not be read again a while later, and is refused by all others.
     private mutating func giveUp() {
         let others = others
-        let gone = repairs.filter { repair in
-            others.allSatisfy { repair.refusals.contains($0) }
+        let gone = repairs.prefix(Limits.recordLoads).filter { repair in
+            repair.number <= committed && repair.attempts > 1 && !loading.contains(repair.number)
+                && others.allSatisfy { repair.refusals.contains($0) }
         }
-        for repair in gone.prefix(Limits.recordLoads) {
+        for repair in gone {
             repairs.removeAll { $0.number == repair.number }
             effects.append(.givenUp(repair.number))
             load(repair.number)
         }
     }
 
-    /// Somebody may have what is damaged, or waits for it.
-    private var triesRepairs: Bool { isActive && !(others.isEmpty && peers.isEmpty) }
-
     private mutating func tickRepairs() {
         if acceptsLoss { giveUp() }
-        guard triesRepairs else { return }
+        guard isActive else { return }
         let others = others
-        for index in repairs.indices.prefix(Limits.recordLoads) where repairs[index].due <= now {
-            let (number, attempts) = (repairs[index].number, repairs[index].attempts)
+        for repair in repairs.prefix(Limits.recordLoads) where repair.due <= now {
+            guard let index = repairs.firstIndex(where: { $0.number == repair.number }) else {
+                continue
+            }
             repairs[index].attempts += 1
             repairs[index].due = now + Limits.repairRetry
-            if others.isEmpty {
-                load(number)
-            } else {
-                send(.fetch(number), to: others[attempts % others.count])
+            if let record = window[repair.number] {
+                restore(record)
+                continue
+            }
+            // It may have been overwritten here, or be readable again.
+            load(repair.number)
+            if !others.isEmpty {
+                send(.fetch(repair.number), to: others[repair.attempts % others.count])
             }
         }
     }
@@ -254,10 +263,9 @@ extension SetReplica {
             if keepsLease { consider(leaseDue) }
         default: break
         }
-        if !repairs.isEmpty, triesRepairs {
+        if !repairs.isEmpty, isActive {
             for repair in repairs.prefix(Limits.recordLoads) { consider(repair.due) }
         }
-        if acceptsLoss, !repairs.isEmpty, others.isEmpty { consider(now) }
         return first
     }
 }

@@ -44,6 +44,9 @@ struct ExtentEntry: Hashable, Sendable {
     var isNone: Bool { visible == 0 }
     /// Its bytes were given up (decision 0020).
     var isLost: Bool { stored == 0 }
+    var layer: BlockLayer {
+        BlockLayer(range: Int(start)..<Int(start) + Int(visible), isLost: isLost)
+    }
     var place: LogPlace {
         LogPlace(
             segment: segment, offset: offset, headerLength: UInt32(headerLength),
@@ -62,6 +65,29 @@ struct ExtentEntry: Hashable, Sendable {
         if left <= 0 { return false }
         visible = UInt32(min(Int(visible), left))
         return true
+    }
+}
+
+/// A range of a block, as it lies over others.
+struct BlockLayer {
+    var range: Range<Int>
+    /// Its bytes were given up (decision 0020).
+    var isLost: Bool
+}
+
+extension [BlockLayer] {
+    /// Whether something of a lost layer is not covered by those that lie over it, together.
+    var showLoss: Bool {
+        indices.contains { index in
+            guard self[index].isLost else { return false }
+            var shown = self[index].range.lowerBound
+            let above = self[(index + 1)...].filter { !$0.isLost }
+            for layer in above.sorted(by: { $0.range.lowerBound < $1.range.lowerBound })
+            where layer.range.lowerBound <= shown {
+                shown = Swift.max(shown, layer.range.upperBound)
+            }
+            return shown < self[index].range.upperBound
+        }
     }
 }
 
@@ -253,8 +279,8 @@ struct ChunkState: Sendable {
                     // The same record again, after a repair: it has a new place.
                     var moved = entry
                     moved.visible = other.visible
-                    book.remove(other.place)
-                    book.add(moved.place)
+                    usage.forget(other, &book)
+                    usage.count(moved, &book)
                     pages[page][place] = moved
                     return
                 }

@@ -8,8 +8,10 @@ extension StoredBlock {
     /// By which copies of it are compared: the sum of its content, or of nothing where it is lost;
     /// nil if it can't be told.
     package var digest: Checksum? {
-        self == .lost ? Checksum(value: 0) : content.map { Checksum(of: $0) }
+        self == .lost ? Self.lostDigest : content.map { Checksum(of: $0) }
     }
+    /// Of a lost block.
+    package static let lostDigest = Checksum(value: 0)
     /// The content of the whole block, zeros where nothing was written; nil if it can't be told.
     package var content: [UInt8]? {
         guard case .pieces(let pieces) = self else { return nil }

@@ -229,7 +229,9 @@ extension DiskStore {
     /// Whether a block is worth it: too many extents, or too many that don't begin where the one
     /// before ends, or they cover the whole block without need of any that does so alone.
     private func wantsFold(_ pile: ArraySlice<ExtentEntry>, _ set: SetID) -> Bool {
-        if pile.count < 2 || pile.contains(where: \.isLost) { return false }
+        if pile.count < 2 || pile.contains(where: \.isLost) && pile.map(\.layer).showLoss {
+            return false
+        }
         let runs = folds.pressed.contains(set) ? 0 : foldRuns
         if runs < configuration.cleaner.foldRuns, pile.count > runs + 1, savesSpace(pile) {
             return true

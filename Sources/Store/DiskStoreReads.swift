@@ -88,8 +88,9 @@ extension DiskStore {
             return [.record(token: token, entry.record)]
         }
         if let ledger = ledger(set), ledger.rotten.contains(number) || ledger.isHole(number),
-            let known = awaited.last(where: { $0.set == set && $0.number == number }),
-            let record = known.again
+            let known = awaited[awaitedHead...].last(where: {
+                $0.set == set && $0.number == number && $0.moved == 0
+            }), let record = known.again
         {
             // It takes the place of the damaged one as soon as it is durable.
             return [.record(token: token, record)]
@@ -270,9 +271,17 @@ extension DiskStore {
         }
         let blocks = job.pieces.indices.map { slot -> StoredBlock in
             let pieces = job.pieces[slot].compactMap { $0 }
-            if pieces.contains(where: { $0.extent.codec == .lost }) { return .lost }
             let isWhole = pieces.count == job.pieces[slot].count && !job.isDamaged[slot]
-            return isWhole ? .pieces(pieces) : .damaged
+            guard isWhole else { return .damaged }
+            let lost = pieces.filter { $0.extent.codec == .lost }
+            if lost.isEmpty { return .pieces(pieces) }
+            let layers = pieces.map { piece in
+                let start = Int(piece.extent.start)
+                return BlockLayer(
+                    range: start..<start + Int(piece.visible), isLost: piece.extent.codec == .lost)
+            }
+            return layers.showLoss
+                ? .lost : .pieces(pieces.filter { $0.extent.codec != .lost })
         }
         return .read(token: job.token, blocks)
     }

@@ -15,11 +15,13 @@ package struct CopyStatus: Hashable, Sendable {
     package var chunks: UInt32
     /// Damaged records.
     package var hasRot: Bool
+    /// It was a member in that epoch, not a learner: it had all that was acknowledged then.
+    package var wasMember: Bool
 
     /// All fields at once.
     package init(
         disk: DiskID, epoch: Epoch, prepared: RecordNumber, stored: UInt64, chunks: UInt32,
-        hasRot: Bool
+        hasRot: Bool, wasMember: Bool
     ) {
         self.disk = disk
         self.epoch = epoch
@@ -27,6 +29,7 @@ package struct CopyStatus: Hashable, Sendable {
         self.stored = stored
         self.chunks = chunks
         self.hasRot = hasRot
+        self.wasMember = wasMember
     }
 }
 
@@ -114,6 +117,7 @@ package struct SetStatus: Hashable, Sendable {
             writer.write(copy.stored)
             writer.write(copy.chunks)
             writer.write(copy.hasRot)
+            writer.write(copy.wasMember)
         }
         writer.writeOptional(task) { writer, task in
             writer.write(task.kind.rawValue)
@@ -135,7 +139,7 @@ package struct SetStatus: Hashable, Sendable {
             CopyStatus(
                 disk: try reader.read(), epoch: try reader.read(), prepared: try reader.read(),
                 stored: try reader.read(), chunks: try reader.read(),
-                hasRot: try reader.readBool())
+                hasRot: try reader.readBool(), wasMember: try reader.readBool())
         }
         task = try reader.readOptional { (reader) throws(DecodeError) in
             let value = try reader.read(UInt8.self)

@@ -85,6 +85,7 @@ struct CellStarter {
         var isConnected = false
         defer { fileSystem.close() }
         while true {
+            let isLate = Clock.now >= end
             if !isConnected {
                 do throws(ClientError) {
                     try fileSystem.connect()
@@ -99,7 +100,7 @@ struct CellStarter {
                     if let lack = lack(status) {
                         missing = lack
                     } else if let waiting = try waiting(status, fileSystem) {
-                        if Clock.now >= end { return waiting }
+                        if isLate { return waiting }
                         missing = waiting
                     } else {
                         return nil
@@ -108,7 +109,7 @@ struct CellStarter {
                     missing = "the masters have no leader"
                 }
             }
-            try check(missing)
+            try check(missing, isLate: isLate)
             usleep(20_000)
         }
     }
@@ -135,12 +136,12 @@ struct CellStarter {
     }
 
     /// Fails if a process that was started has ended, or if it is too late.
-    private func check(_ missing: String) throws(CommandFailure) {
+    private func check(_ missing: String, isLate: Bool) throws(CommandFailure) {
         for daemon in started where daemon.process == nil {
             throw CommandFailure(
                 .failed, "\(daemon.name) ended while it was starting:\n\(daemon.logTail())")
         }
-        guard Clock.now < end else {
+        if isLate {
             let tails = started.map { $0.logTail(3) }.joined(separator: "\n")
             throw CommandFailure(.timedOut, "the cell does not serve: \(missing)\n\(tails)")
         }
@@ -168,7 +169,7 @@ struct CellStarter {
         let process = try daemon.start(words)
         started.append(daemon)
         while !point.isMartlet {
-            try check("\(mount.path) is not mounted")
+            try check("\(mount.path) is not mounted", isLate: Clock.now >= end)
             usleep(5_000)
         }
         guard !mount.options.contains("ro") else { return }
@@ -188,7 +189,9 @@ struct CellStarter {
                 unlink(path)
                 if isWritten { return }
             }
-            try check("\(point.path) can't be written: \(CommandFailure.text(of: errno))")
+            try check(
+                "\(point.path) can't be written: \(CommandFailure.text(of: errno))",
+                isLate: Clock.now >= end)
             usleep(100_000)
         }
     }

@@ -69,7 +69,7 @@ struct LossPlan {
         }
         var there = usable.filter { configuration.members.contains($0.disk) }
         let isFormer = there.isEmpty
-        if isFormer { there = usable.filter { $0.prepared > .none } }
+        if isFormer { there = usable.filter { $0.wasMember && $0.prepared > .none } }
         if !isFormer, let sound = there.first(where: { !$0.hasRot }) {
             throw CommandFailure(
                 .refusedAsUnsafe,

@@ -130,6 +130,34 @@ extension MasterGroup {
         #expect(then.members == (now.members + [set.backups[0]]).sorted())
     }
 
+    @Test("An accepted loss is for the members it was said of, and ends when all is sound")
+    func acceptedLoss() throws {
+        let (group, set) = try MasterGroup.withSet(servers: 4)
+        let session = try #require(group.openSession(77))
+        let order = Operation.acceptLoss(
+            set.set, set.epoch, members: set.members, primary: set.primary)
+        for member in set.members {
+            group.servers[group.place(member)].sets[set.set]?.hasRot = true
+        }
+        #expect(group.change(session, 1, .operate(order)) == .done)
+        group.run(milliseconds: 3_000)
+        var now = try #require(group.map(set.set)?.configuration)
+        #expect(now.acceptsLoss && now.epoch == set.epoch.next && now.primary == set.primary)
+        // What it has alone was not spoken of.
+        for disk in [set.primary, set.backups[0]] { group.servers[group.place(disk)].isUp = false }
+        group.run(milliseconds: 20_000)
+        #expect(group.map(set.set)?.configuration == now)
+        #expect(group.alarms.contains { $0.contains("martlet set accept-loss \(set.set)") })
+        for member in set.members {
+            group.servers[group.place(member)].isUp = true
+            group.servers[group.place(member)].sets[set.set]?.hasRot = false
+        }
+        group.run(milliseconds: 3_000)
+        now = try #require(group.map(set.set)?.configuration)
+        #expect(!now.acceptsLoss && now.members == set.members)
+        #expect(now.epoch == set.epoch.next.next)
+    }
+
     @Test("A disk that dies while it is filled gives way to another (C19)")
     func learnerDies() throws {
         let (group, set) = try MasterGroup.withSet(servers: 5)

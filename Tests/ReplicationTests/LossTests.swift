@@ -53,11 +53,16 @@ import Testing
         #expect(world.members[0].replica?.hasRot == false)
         // What is found later, under the same word, is given up as well.
         world.step(0, .damaged(RecordNumber(rawValue: 3)))
+        world.members[0].disk.damaged.insert(RecordNumber(rawValue: 3))
+        #expect(world.members[0].givenUp.count == 2)
+        for _ in 0..<300 { world.round() }
         #expect(world.members[0].givenUp.sorted() == Self.numbers(2, 3, 4))
         // The word ends with the epoch.
         world.give(members: [0], primary: 0)
         for _ in 0..<100 { world.round() }
         world.step(0, .damaged(RecordNumber(rawValue: 1)))
+        world.members[0].disk.damaged.insert(RecordNumber(rawValue: 1))
+        for _ in 0..<300 { world.round() }
         #expect(world.members[0].givenUp.count == 3)
         #expect(world.members[0].replica?.hasRot == true)
     }
@@ -75,6 +80,43 @@ import Testing
         }
         let isCopied = try fill(&world)
         #expect(isCopied)
+    }
+
+    @Test("Damage that was overwritten meanwhile, or can be read again, ends by itself (C17)")
+    func overwritten() throws {
+        var world = try damaged([0: Self.numbers(2, 3), 1: Self.numbers(2)])
+        world.give(members: [0, 1], primary: 0)
+        for _ in 0..<200 { world.round() }
+        #expect(world.members[0].replica?.hasRot == true)
+        for member in 0..<2 {
+            world.members[member].disk.superseded = Set(Self.numbers(2))
+        }
+        for _ in 0..<600 { world.round() }
+        for member in 0..<2 { #expect(world.members[member].replica?.hasRot == false) }
+        #expect(world.members[0].givenUp.isEmpty)
+    }
+
+    @Test("One failed read is not enough, nor is the word of who has not got the record yet")
+    func notYet() throws {
+        var world = try damaged([:])
+        world.give(members: [0], primary: 0, acceptsLoss: true)
+        for _ in 0..<100 { world.round() }
+        // It can be read again.
+        world.step(0, .damaged(RecordNumber(rawValue: 2)))
+        for _ in 0..<300 { world.round() }
+        #expect(world.members[0].givenUp.isEmpty && world.members[0].replica?.hasRot == false)
+
+        world.give(members: [0, 1], primary: 0, acceptsLoss: true)
+        for _ in 0..<100 { world.round() }
+        try #require(world.members[0].replica?.isServing == true)
+        // Numbered and damaged here, not there yet, and in memory still.
+        world.write(0, 9)
+        let number = RecordNumber(rawValue: 5)
+        world.members[0].disk.damaged.insert(number)
+        world.step(0, .damaged(number))
+        try world.finish(9...9)
+        for _ in 0..<300 { world.round() }
+        #expect(world.members[0].givenUp.isEmpty && world.members[0].replica?.hasRot == false)
     }
 
     @Test("While a member does not say what it has, nothing is given up")

@@ -17,6 +17,8 @@ struct ModelDisk {
     var committed = RecordNumber.none
     /// Records whose bytes are damaged.
     var damaged: Set<RecordNumber> = []
+    /// Damaged records that later ones replaced.
+    var superseded: Set<RecordNumber> = []
 
     mutating func append(_ entry: Entry) -> LogNumber {
         log.append(entry)
@@ -69,6 +71,7 @@ struct ModelDisk {
     }
 
     func load(_ number: RecordNumber) -> LoadResult {
+        if superseded.contains(number) { return .superseded }
         guard !damaged.contains(number),
             let record = alive().first(where: { $0.number == number })
         else { return .unavailable }

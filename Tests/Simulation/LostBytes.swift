@@ -121,7 +121,7 @@ extension ReplicasScenario {
     /// Who was a member last, of those that are left.
     private func lastFormer(of set: SetID, _ gone: Set<DiskID>) -> DiskID? {
         let copies = reports.values.filter {
-            $0.set == set && !gone.contains($0.disk) && $0.prepared > .none
+            $0.set == set && !gone.contains($0.disk) && $0.members.contains($0.disk)
         }
         return copies.max {
             ($0.epoch, $0.prepared, $0.disk) < ($1.epoch, $1.prepared, $1.disk)

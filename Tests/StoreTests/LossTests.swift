@@ -94,8 +94,13 @@ import Testing
         // A part of it is not enough, the whole is.
         try write(extent(1, start: 8, count: 100, 0xB1), sequence: 4)
         #expect(block(1) == .lost)
-        try write(extent(1, count: 3_000, 0xB2), sequence: 5)
-        #expect(block(1)?.content?.prefix(3_000) == [UInt8](repeating: 0xB2, count: 3_000)[...])
+        // The whole is, also in parts that lie over each other.
+        try write(extent(1, start: 100, count: 2_900, 0xB2), sequence: 5)
+        #expect(block(1) == .lost)
+        try write(extent(1, count: 50, 0xB3), sequence: 6)
+        #expect(block(1)?.content?[..<50] == [UInt8](repeating: 0xB3, count: 50)[...])
+        #expect(block(1)?.content?[50..<100] == [UInt8](repeating: 0xB1, count: 50)[...])
+        #expect(block(1)?.content?[100..<3_000] == [UInt8](repeating: 0xB2, count: 2_900)[...])
     }
 
     @Test("A prepared record is given up with its place; one of which nothing is left is nothing")
@@ -112,8 +117,16 @@ import Testing
         damage(0xA4)
         #expect(block(1) == .damaged)
         try write(extent(1, count: 900, 0xA5), sequence: 4)
-        let found = run.store.lostRecord(RecordNumber(rawValue: 3), Self.set)
-        #expect(found?.body == .nothing)
+        let third = RecordNumber(rawValue: 3)
+        #expect(run.store.lostRecord(third, Self.set)?.body == .nothing)
+        // So it is no damage any more, and whose request it was is told.
+        #expect(run.store.hasRot(Self.set) && !run.store.isDamaged(Self.set, third))
+        let rest = run.load(Self.set, third)
+        #expect(rest?.body == .nothing && rest?.sequence == RequestNumber(rawValue: 3))
+        _ = try run.store.repair(Self.set, try #require(rest))
+        run.settle()
+        #expect(!run.store.hasRot(Self.set))
+        #expect(block(1)?.content?.prefix(900) == [UInt8](repeating: 0xA5, count: 900)[...])
     }
 
     @Test("A given-up record moves with the cleaner, and is sound for a scrub")
