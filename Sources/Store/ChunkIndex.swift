@@ -75,6 +75,13 @@ struct BlockLayer {
     var isLost: Bool
 }
 
+extension StoredPiece {
+    var layer: BlockLayer {
+        let start = Int(extent.start)
+        return BlockLayer(range: start..<start + Int(visible), isLost: extent.codec == .lost)
+    }
+}
+
 extension [BlockLayer] {
     /// Whether something of a lost layer is not covered by those that lie over it, together.
     var showLoss: Bool {

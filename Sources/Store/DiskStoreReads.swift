@@ -84,10 +84,11 @@ extension DiskStore {
     package mutating func loadRecord(
         token: UInt64, set: SetID, number: RecordNumber
     ) -> [StoreOutput] {
-        if let entry = ledger(set)?.prepared(number), entry.place == nil {
+        let ledger = ledger(set)
+        if let entry = ledger?.prepared(number), entry.place == nil {
             return [.record(token: token, entry.record)]
         }
-        if let ledger = ledger(set), ledger.rotten.contains(number) || ledger.isHole(number),
+        if ledger?.isDamaged(number) == true,
             let known = awaited[awaitedHead...].last(where: {
                 $0.set == set && $0.number == number && $0.moved == 0
             }), let record = known.again
@@ -273,15 +274,9 @@ extension DiskStore {
             let pieces = job.pieces[slot].compactMap { $0 }
             let isWhole = pieces.count == job.pieces[slot].count && !job.isDamaged[slot]
             guard isWhole else { return .damaged }
-            let lost = pieces.filter { $0.extent.codec == .lost }
-            if lost.isEmpty { return .pieces(pieces) }
-            let layers = pieces.map { piece in
-                let start = Int(piece.extent.start)
-                return BlockLayer(
-                    range: start..<start + Int(piece.visible), isLost: piece.extent.codec == .lost)
-            }
-            return layers.showLoss
-                ? .lost : .pieces(pieces.filter { $0.extent.codec != .lost })
+            guard pieces.contains(where: \.layer.isLost) else { return .pieces(pieces) }
+            return pieces.map(\.layer).showLoss
+                ? .lost : .pieces(pieces.filter { !$0.layer.isLost })
         }
         return .read(token: job.token, blocks)
     }

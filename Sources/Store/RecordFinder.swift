@@ -84,7 +84,7 @@ extension DiskStore {
     /// What is to be told of a committed record whose bytes are gone: the trim or the drop that it
     /// was, and whose request; nil if nothing is left of it.
     mutating func remnant(_ number: RecordNumber, _ set: SetID) -> Record? {
-        guard let ledger = ledger(set), number <= ledger.committed, !isDamaged(set, number)
+        guard let ledger = ledger(set), number <= ledger.committed, !isDamaged(number, ledger)
         else { return nil }
         let record = rest(of: number, ledger)
         return record.body == .nothing && record.session == .none ? nil : record
@@ -93,9 +93,12 @@ extension DiskStore {
     /// Whether something of a record that still counts is damaged: what later records replaced does
     /// not.
     package mutating func isDamaged(_ set: SetID, _ number: RecordNumber) -> Bool {
-        guard let ledger = ledger(set), !ledger.isHole(number) else { return true }
-        return ledger.rotten.contains(number)
-            && (number > ledger.committed || findExtent(number, set) != nil)
+        ledger(set).map { isDamaged(number, $0) } ?? true
+    }
+    private mutating func isDamaged(_ number: RecordNumber, _ ledger: SetLedger) -> Bool {
+        guard ledger.isDamaged(number) else { return false }
+        return ledger.isHole(number) || number > ledger.committed
+            || findExtent(number, ledger.set) != nil
     }
 
     /// What is to take the place of a damaged record whose bytes no copy has (decision 0020): its

@@ -169,6 +169,9 @@ struct SetLedger: Sendable {
 
     func isHole(_ number: RecordNumber) -> Bool { holes.contains { $0.contains(number) } }
 
+    /// Whether a record's bytes, or all of it, are not known.
+    func isDamaged(_ number: RecordNumber) -> Bool { rotten.contains(number) || isHole(number) }
+
     mutating func addHole(_ range: ClosedRange<RecordNumber>) { holes.append(range) }
 
     /// The number is known again.

@@ -85,12 +85,7 @@ extension ReplicasScenario {
         waitFor("adoption", within: .seconds(60)) {
             used.allSatisfy { latest[$0]?.epoch.rawValue ?? 0 > Limits.loadedEpochs }
         }
-        for client in clients { client.goOn(40) }
-        world.run(until: world.now + .seconds(1))
-        for client in clients { client.isStopping = true }
-        settle("after the loss of the masters", limit: .seconds(120))
-        awaitWholeSets()
-        readEverything("after the loss of the masters")
+        workAndCheck("after the loss of the masters")
         reached.insert("masters-lost")
     }
 

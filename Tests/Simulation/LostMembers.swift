@@ -1,7 +1,8 @@
-// All members of a set but one are lost for good, and some bytes of the last one too: it is not
-// copied as it is, and if it begins anew it does not even serve, until an operator accepts the loss
-// (decision 0020). Then every block reads as it should, or, where its bytes were damaged, says that
-// it is lost, and nothing else does.
+// All members of a set but one are lost for good: the last one goes on alone (decision 0010).
+//
+// Or some bytes of the last one are lost too: it is not copied as it is, and if it begins anew it
+// does not even serve, until an operator accepts the loss (decision 0020). Then every block reads
+// as it should, or, where its bytes were damaged, says that it is lost, and nothing else does.
 
 import Base
 import Node
@@ -9,25 +10,54 @@ import Store
 import Wire
 
 extension ReplicasScenario {
-    /// See the head of this file.
-    func loseBytes() {
-        world.run(until: world.now + .seconds(4))  // Nothing that chaos planned is left then.
-        guard world.failure == nil, let keeper = operators.first,
-            let set = history.chunks.first?.set, let old = latest[set], old.members.count > 1,
-            let survivor = old.members.last
-        else { return }
-        let victims = old.members.dropLast()
-        guard
-            Set(history.chunks.map(\.set)).allSatisfy({
-                !Set(latest[$0]?.members ?? []).isSubset(of: victims)
-            })
-        else { return }
-        for disk in victims {
-            let node = world.nodes[masters + Int(disk.rawValue) - 1]
+    /// All members but one of a set, if every other set keeps one.
+    private var victims: (set: SetID, disks: [DiskID], survivor: DiskID)? {
+        guard world.failure == nil, let set = history.chunks.first?.set,
+            let members = latest[set]?.members, members.count > 1, let survivor = members.last
+        else { return nil }
+        let disks = Array(members.dropLast())
+        let areAllKept = Set(history.chunks.map(\.set)).allSatisfy {
+            !Set(latest[$0]?.members ?? []).isSubset(of: disks)
+        }
+        return areAllKept ? (set, disks, survivor) : nil
+    }
+    /// The chunk server with a disk.
+    private func node(of disk: DiskID) -> SimNode { world.nodes[masters + Int(disk.rawValue) - 1] }
+    private func loseForGood(_ disks: [DiskID]) {
+        for node in disks.map(node(of:)) {
             lost.insert(node.place)
             world.crash(node, power: true)
         }
-        let node = world.nodes[masters + Int(survivor.rawValue) - 1]
+    }
+
+    /// All members of a set but one are lost for good while clients write (C2, C19).
+    func loseMembers() {
+        world.run(until: world.now + .seconds(4))  // Nothing that chaos planned is left then.
+        guard let victims = victims?.disks else { return }
+        for client in clients { client.goOn(40) }
+        world.run(until: world.now + .milliseconds(Int64(random.below(600))))
+        loseForGood(victims)
+        world.run(until: world.now + .milliseconds(Int64(random.below(4_000))))
+        if random.chance(1, of: 2) {
+            let node = living[random.below(living.count)]
+            world.crash(node, power: random.chance(1, of: 2))
+            world.start(node)
+        }
+        reached.insert("members-lost")
+        world.run(until: world.now + .seconds(1))
+        for client in clients { client.isStopping = true }
+        // A new leader gives servers more time, and a copy is slow where messages pass each other.
+        settle("after the loss", limit: .seconds(120))
+        awaitWholeSets()
+        readEverything("after the loss")
+    }
+
+    /// The same with damage; see the head of this file.
+    func loseBytes() {
+        world.run(until: world.now + .seconds(4))  // Nothing that chaos planned is left then.
+        guard let keeper = operators.first, let (set, victims, survivor) = victims else { return }
+        loseForGood(victims)
+        let node = node(of: survivor)
         let damaged = damage(node, of: set)
         if random.chance(1, of: 2) {
             // Meanwhile the masters may take another one for the last, which is gone too.
@@ -37,12 +67,7 @@ extension ReplicasScenario {
         }
         reached.insert("members-lost")
         repair(survivor, by: keeper, damaged)
-        for client in clients { client.goOn(40) }
-        world.run(until: world.now + .seconds(1))
-        for client in clients { client.isStopping = true }
-        settle("after the loss of bytes", limit: .seconds(120))
-        awaitWholeSets()
-        readEverything("after the loss of bytes")
+        workAndCheck("after the loss of bytes")
         if history.lostReads > 0 { reached.insert("read-lost") }
     }
 
