@@ -58,6 +58,16 @@ package struct ByteWriter: Sendable {
     private mutating func append<Value: FixedWidthInteger>(integer value: Value) {
         withUnsafeBytes(of: value.littleEndian) { appendRaw($0) }
     }
+    /// Writes an integer in as few bytes as it needs, 1 to 10: 7 bits in each, the lowest first,
+    /// and the top bit where more follow (LEB128).
+    package mutating func writeVarint(_ value: UInt64) {
+        var rest = value
+        while rest >= 0x80 {
+            bytes.append(UInt8(truncatingIfNeeded: rest) | 0x80)
+            rest >>= 7
+        }
+        bytes.append(UInt8(rest))
+    }
     /// Writes integers, little endian, without a count.
     package mutating func write(_ values: [UInt32]) {
         #if _endian(little)
@@ -192,6 +202,24 @@ package struct ByteReader {
     /// Reads an integer, little endian.
     package mutating func read(_ type: Int64.Type = Int64.self) throws(DecodeError) -> Int64 {
         try take(integer: type)
+    }
+    /// Reads an integer that was written by `writeVarint`; one in more bytes than it needs is an
+    /// error.
+    package mutating func readVarint() throws(DecodeError) -> UInt64 {
+        var value: UInt64 = 0
+        var shift: UInt64 = 0
+        while position < bytes.endIndex {
+            let byte = bytes[position]
+            position += 1
+            // The tenth has one bit.
+            guard shift < 63 || byte <= 1, byte != 0 || shift == 0 else {
+                throw .invalid(field: "varint", value: UInt64(byte))
+            }
+            value |= UInt64(byte & 0x7F) << shift
+            if byte < 0x80 { return value }
+            shift += 7
+        }
+        throw .truncated
     }
     /// Reads so many integers, little endian.
     package mutating func readIntegers(_ count: Int) throws(DecodeError) -> [UInt32] {

@@ -124,6 +124,8 @@ package enum Limits {
     package static let recordPayload = 1 << 20
     /// An idle log marks its last group as synced after this.
     package static let markDelay = Interval.milliseconds(20)
+    /// Bytes of memory that the index of a disk may take (decision 0021).
+    package static let indexMemory = 1 << 30
     /// Within it a scrub reads everything on a disk once (C18): 14 days.
     package static let scrubPeriod = Interval.seconds(14 * 86_400)
     /// Bytes that a scrub reads in a second, at most.

@@ -21,17 +21,20 @@ package final class ChunkServer: Sendable {
         /// Bytes of a segment of the log, if the disk is new.
         package var segmentSize: Int
         package var scrub: ScrubConfiguration
+        package var index: IndexConfiguration
 
         /// All fields at once.
         package init(
             name: String, rack: String, newDisk: DiskID, segmentSize: Int,
-            scrub: ScrubConfiguration = ScrubConfiguration()
+            scrub: ScrubConfiguration = ScrubConfiguration(),
+            index: IndexConfiguration = IndexConfiguration()
         ) {
             self.name = name
             self.rack = rack
             self.newDisk = newDisk
             self.segmentSize = segmentSize
             self.scrub = scrub
+            self.index = index
         }
     }
 
@@ -51,7 +54,8 @@ package final class ChunkServer: Sendable {
                     cell: server.identity.cell, server: ServerID(rawValue: server.identity.node),
                     disk: options.newDisk, name: options.name, rack: options.rack,
                     address: address, masters: server.masters.map(\.id),
-                    segmentSize: options.segmentSize, scrub: options.scrub))
+                    segmentSize: options.segmentSize, scrub: options.scrub,
+                    index: options.index))
             return { core.turn($0, $1) }
         }
     }

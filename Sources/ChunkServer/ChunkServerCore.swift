@@ -38,13 +38,15 @@ package struct ChunkServerConfiguration: Hashable, Sendable {
     package var checkpointInterval: Int
     package var scrub: ScrubConfiguration
     package var cleaner: CleanerConfiguration
+    package var index: IndexConfiguration
 
     /// All fields at once.
     package init(
         cell: CellID, server: ServerID, disk: DiskID, name: String, rack: String,
         address: PeerAddress, masters: [MasterID], segmentSize: Int = Limits.segment,
         checkpointInterval: Int = 1 << 30, scrub: ScrubConfiguration = ScrubConfiguration(),
-        cleaner: CleanerConfiguration = CleanerConfiguration()
+        cleaner: CleanerConfiguration = CleanerConfiguration(),
+        index: IndexConfiguration = IndexConfiguration()
     ) {
         self.cell = cell
         self.server = server
@@ -57,6 +59,7 @@ package struct ChunkServerConfiguration: Hashable, Sendable {
         self.checkpointInterval = checkpointInterval
         self.scrub = scrub
         self.cleaner = cleaner
+        self.index = index
     }
 }
 
@@ -107,6 +110,8 @@ package struct ChunkServerCore: NodeCore {
     var copies = CopyScrub()
     /// A block is being read, or written, as one extent.
     var isFolding = false
+    /// The operator was told that the index takes all the memory it may.
+    var saidIndexFull = false
     /// Blocks that are written anew when their right content has come, the oldest first.
     var rewrites: [Rewrite] = []
 
@@ -125,7 +130,8 @@ package struct ChunkServerCore: NodeCore {
         store = DiskStore(
             StoreConfiguration(
                 log: log, checkpointInterval: configuration.checkpointInterval,
-                scrub: configuration.scrub, cleaner: configuration.cleaner))
+                scrub: configuration.scrub, cleaner: configuration.cleaner,
+                index: configuration.index))
     }
 
     /// See `NodeCore`.

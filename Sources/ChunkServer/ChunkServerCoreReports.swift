@@ -209,8 +209,9 @@ extension ChunkServerCore {
             var space = surroundings.space
             space.spare = store.spare
             load.sample(waiting: waiters.count, now)
+            tellOfIndex()
             return DiskReport(
-                disk: disk, incarnation: incarnation, capacity: capacity, used: store.living,
+                disk: disk, incarnation: incarnation, capacity: capacity, used: store.used,
                 stored: usage.stored, logical: usage.logical, recentBytes: recent.rate(now: now),
                 queue: load.waiting, flushTime: load.flushTime,
                 // What is on a rebuilt one can't be trusted: it is copied again, elsewhere.
@@ -220,6 +221,16 @@ extension ChunkServerCore {
                     bytesPerSecond: store.scrubRate, places: store.damagedPlaces), space: space,
                 cleaning: store.cleaningReport)
         }
+    }
+
+    private mutating func tellOfIndex() {
+        if store.isIndexFull, !saidIndexFull {
+            let bound = configuration.index.memory >> 20
+            alarm(
+                "the index of disk \(disk) takes the \(bound) MiB of memory that it may: the disk "
+                    + "counts as full; give it more with --index-memory, or move data away")
+        }
+        saidIndexFull = store.isIndexFull
     }
 
     mutating func takeOrders(_ frame: Frame, from master: MasterID) {

@@ -24,7 +24,7 @@ struct CheckpointBlock: Hashable, Sendable {
     var checksum: UInt32
 
     static let magic: UInt32 = 0x5043_4C4D  // MLCP
-    static let version: UInt16 = 2
+    static let version: UInt16 = 3
     static let headerSize = 64
     static let stride = 1 << 20
     static let capacity = stride - headerSize
@@ -86,7 +86,7 @@ struct CheckpointBlock: Hashable, Sendable {
     }
 }
 
-/// One item of a checkpoint. `set` items belong to the set named last, `extents` and `trims` to
+/// One item of a checkpoint. `set` items belong to the set named last, `page` and `trims` to
 /// the chunk.
 enum CheckpointItem {
     case log(LogPosition)
@@ -99,13 +99,13 @@ enum CheckpointItem {
     case hole(ClosedRange<RecordNumber>)
     case rotten(RecordNumber)
     case chunk(ChunkID, SetID, truncation: UInt32)
-    case extents([ExtentEntry])
+    case page(PackedPage, [ExtentEntry])
     case recent([RecentRecord])
     case scrub(ScrubProgress)
     case trims([ChunkTrim])
 
-    /// Extents, trims, or small chunks, of one item.
-    static let extents = 1_024
+    /// Trims, or small chunks, of one item.
+    static let many = 1_024
 
     func encode(into writer: inout ByteWriter) {
         switch self {
@@ -156,8 +156,7 @@ enum CheckpointItem {
             writer.write(chunk)
             writer.write(set)
             writer.write(truncation)
-        case .extents(let entries):
-            Self.encode(extents: entries[...], into: &writer)
+        case .page(let page, _): Self.encode(page, into: &writer)
         case .recent(let records):
             writer.write(13 as UInt8)
             writer.writeList(records) { $1.encode(into: &$0) }
@@ -175,10 +174,9 @@ enum CheckpointItem {
     }
 
     /// Most of a checkpoint, and written while clients wait: straight from the index.
-    static func encode(extents: ArraySlice<ExtentEntry>, into writer: inout ByteWriter) {
+    static func encode(_ page: PackedPage, into writer: inout ByteWriter) {
         writer.write(12 as UInt8)
-        writer.write(UInt32(extents.count))
-        for entry in extents { entry.encode(into: &writer) }
+        writer.writeBytes(page.bytes[...])
     }
 
     /// The header of a record whose payload is on the disk: its length is put back.
@@ -229,10 +227,9 @@ enum CheckpointItem {
             self = .chunk(
                 try reader.readChunk(), try reader.read(), truncation: try reader.read())
         case 12:
-            self = .extents(
-                try reader.readList(bound: Self.extents) { (reader) throws(DecodeError) in
-                    try ExtentEntry(from: &reader)
-                })
+            var entries: [ExtentEntry] = []
+            let bytes = try reader.readBytes(bound: PackedPage.bound)
+            self = .page(try PackedPage(bytes, entries: &entries), entries)
         case 13:
             self = .recent(
                 try reader.readList(bound: 2 * Limits.preparedRecords) {
@@ -244,7 +241,7 @@ enum CheckpointItem {
         case 14: self = .scrub(try ScrubProgress(from: &reader))
         case 15:
             self = .trims(
-                try reader.readList(bound: Self.extents) { (reader) throws(DecodeError) in
+                try reader.readList(bound: Self.many) { (reader) throws(DecodeError) in
                     ChunkTrim(
                         number: try reader.read(), truncation: try reader.read(),
                         from: try reader.read())
@@ -281,7 +278,7 @@ struct SmallChunk {
         id = try reader.readChunk()
         truncation = try reader.read()
         extent = try ExtentEntry(from: &reader)
-        guard Int(extent.block) < ChunkState.blocksPerPage else {
+        guard Int(extent.block) < IndexPage.blocks else {
             throw .invalid(field: "block of a small chunk", value: UInt64(extent.block))
         }
     }
@@ -354,8 +351,14 @@ extension ExtentEntry {
         block = try reader.read()
         start = try reader.read()
         last = try reader.read()
+        try check()
+    }
+
+    /// Throws for one that no record has.
+    func check() throws(DecodeError) {
         guard Int(block) < Limits.blocksPerChunk, Int(start) + Int(last) < Limits.block,
-            visible >= 1, visible <= UInt32(last) + 1, segment < 1 << 24
+            visible >= 1, visible <= UInt32(last) + 1, segment < 1 << 24,
+            Int(offset) % Limits.recordAlignment == 0, stored <= UInt32(Limits.recordPayload)
         else { throw .invalid(field: "extent entry", value: number.rawValue) }
     }
 }

@@ -74,17 +74,16 @@ struct CheckpointWriter: Sendable {
         items.append(writer.bytes)
     }
 
-    private mutating func add(_ extents: ArraySlice<ExtentEntry>) {
+    private mutating func add(_ page: PackedPage) {
         smalls = nil
-        let size = 5 + extents.count * ExtentEntry.size
-        if items.count + size > CheckpointBlock.capacity { seal(isLast: false) }
-        CheckpointItem.encode(extents: extents, into: &items)
+        if items.count + 5 + page.bytes.count > CheckpointBlock.capacity { seal(isLast: false) }
+        CheckpointItem.encode(page, into: &items)
     }
 
     private mutating func add(_ chunk: SmallChunk, of set: SetID) {
         let room = CheckpointBlock.capacity - items.count
-        var item = smalls ?? (set, 0, CheckpointItem.extents)
-        if item.set != set || item.count == CheckpointItem.extents || room < SmallChunk.size {
+        var item = smalls ?? (set, 0, CheckpointItem.many)
+        if item.set != set || item.count == CheckpointItem.many || room < SmallChunk.size {
             if room < SmallChunk.headSize + SmallChunk.size { seal(isLast: false) }
             item = (set, items.count, 0)
             items.write(SmallChunk.kind)
@@ -137,12 +136,16 @@ struct CheckpointWriter: Sendable {
     private mutating func add(_ chunk: ChunkState) {
         if let small = SmallChunk(chunk) { return add(small, of: chunk.set) }
         add(.chunk(chunk.id, chunk.set, truncation: chunk.truncation))
-        for start in stride(from: 0, to: chunk.trims.count, by: CheckpointItem.extents) {
-            add(.trims(Array(chunk.trims[start...].prefix(CheckpointItem.extents))))
+        for start in stride(from: 0, to: chunk.trims.count, by: CheckpointItem.many) {
+            add(.trims(Array(chunk.trims[start...].prefix(CheckpointItem.many))))
         }
         for page in chunk.pages {
-            for start in stride(from: 0, to: page.count, by: CheckpointItem.extents) {
-                add(page[start...].prefix(CheckpointItem.extents))
+            switch page {
+            case .packed(let packed): add(packed)
+            case .open(let entries):
+                for start in stride(from: 0, to: entries.count, by: PackedPage.entries) {
+                    add(PackedPage(entries[start...].prefix(PackedPage.entries)))
+                }
             }
         }
     }
@@ -153,7 +156,7 @@ struct CheckpointContent: Sendable {
     private(set) var position = LogPosition.start
     private(set) var segments: [LogSegment] = []
     private(set) var ledgers: [SetLedger] = []
-    private(set) var chunks = ChunkTable()
+    private(set) var chunks: ChunkTable
     private(set) var book = SegmentBook()
     private(set) var dropped: [ChunkID: RecordNumber] = [:]
     private(set) var scrub = ScrubProgress()
@@ -162,6 +165,12 @@ struct CheckpointContent: Sendable {
     private var ledger: Int?
     private var index: UInt32 = 0
     private var previous: UInt32 = 0
+    private let openChunks: Int
+
+    init(openChunks: Int) {
+        self.openChunks = openChunks
+        chunks = ChunkTable(openChunks: openChunks)
+    }
 
     /// Takes the next block; true if it was the last. Throws if it does not belong here.
     mutating func add(
@@ -186,7 +195,9 @@ struct CheckpointContent: Sendable {
         }
         guard header.isLast else { return false }
         forgetUnwritten()
-        guard let chunks = ChunkTable(slots) else { throw .invalid(field: "chunks", value: 0) }
+        guard let chunks = ChunkTable(slots, openChunks: openChunks) else {
+            throw .invalid(field: "chunks", value: 0)
+        }
         self.chunks = chunks
         return true
     }
@@ -211,7 +222,7 @@ struct CheckpointContent: Sendable {
         let set = try reader.read(SetID.self)
         let index = try ledgerIndex(set)
         ledger = nil
-        let count = try reader.readCount(bound: CheckpointItem.extents)
+        let count = try reader.readCount(bound: CheckpointItem.many)
         ledgers[index].usage.chunks += UInt32(count)
         for _ in 0..<count {
             let small = try SmallChunk(from: &reader)
@@ -251,14 +262,12 @@ struct CheckpointContent: Sendable {
             slots.change(slots.count - 1, &ledgers[ledger].usage, &book) { state, _, _ in
                 state.trims += trims
             }
-        case .extents(let entries):
+        case .page(let page, let entries):
             guard let ledger else { throw .invalid(field: "extents", value: 0) }
             var isOrdered = true
             slots.change(slots.count - 1, &ledgers[ledger].usage, &book) {
                 state, usage, book in
-                for entry in entries where isOrdered {
-                    isOrdered = state.append(entry, &usage, &book)
-                }
+                isOrdered = state.append(page, entries, &usage, &book)
             }
             guard isOrdered else { throw .invalid(field: "extent order", value: 0) }
         default: try addToSet(item)
@@ -289,7 +298,7 @@ struct CheckpointContent: Sendable {
                 ledgers[set].recordEpoch = max(ledgers[set].recordEpoch, record.epoch)
             }
         case .rotten(let number): ledgers[set].rotten.append(number)
-        case .log, .segment, .set, .chunk, .extents, .trims, .scrub: break
+        case .log, .segment, .set, .chunk, .page, .trims, .scrub: break
         }
     }
 }

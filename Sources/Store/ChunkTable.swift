@@ -157,6 +157,8 @@ private struct PackedChunk: Sendable {
     var truncation: UInt32 = 0
     /// The place in the segment of what a small file does not have; or none, or the slot is free.
     var rest = Self.none
+    /// Its pages may be open, and it is among those that are packed in their turn.
+    var isOpen = false
     /// If it is the only one.
     var extent = ExtentEntry()
 }
@@ -165,7 +167,7 @@ private struct PackedChunk: Sendable {
 struct ChunkSlots: RandomAccessCollection, Sendable {
     private struct Rest: Sendable {
         var trims: [ChunkTrim] = []
-        var pages: [[ExtentEntry]] = []
+        var pages: [IndexPage] = []
     }
     private struct Segment: Sendable {
         static let size = 1_024
@@ -180,7 +182,11 @@ struct ChunkSlots: RandomAccessCollection, Sendable {
             state.truncation = packed.truncation
             let rest = packed.rest < 0 ? Rest() : rests[Int(packed.rest)]
             state.trims = rest.trims
-            state.form = packed.extent.isNone ? .init(rest.pages) : .one(packed.extent)
+            if !packed.extent.isNone {
+                state.form = .one(packed.extent)
+            } else if !rest.pages.isEmpty {
+                state.form = .many(rest.pages)
+            }
             return state
         }
 
@@ -208,6 +214,15 @@ struct ChunkSlots: RandomAccessCollection, Sendable {
                 rests.append(rest)
             }
         }
+        /// Notes that a chunk is among those that are packed in their turn, or no more; false if
+        /// that was known, or it has no pages.
+        mutating func note(_ index: Int, isOpen: Bool) -> Bool {
+            let packed = chunks[index]
+            let hasPages = packed.rest >= 0 && !rests[Int(packed.rest)].pages.isEmpty
+            if packed.isOpen == isOpen || isOpen && !hasPages { return false }
+            chunks[index].isOpen = isOpen
+            return true
+        }
         /// Lets go of what is about to be changed in place.
         mutating func release(_ index: Int) {
             if chunks[index].rest >= 0 { rests[Int(chunks[index].rest)] = Rest() }
@@ -216,6 +231,8 @@ struct ChunkSlots: RandomAccessCollection, Sendable {
     private var segments: [Segment] = []
     private(set) var endIndex = 0
     var startIndex: Int { 0 }
+    /// Bytes of memory that pages take.
+    private(set) var pageBytes = 0
 
     subscript(slot: Int) -> ChunkState? {
         segments[slot / Segment.size].chunk(slot % Segment.size)
@@ -233,6 +250,21 @@ struct ChunkSlots: RandomAccessCollection, Sendable {
         segments[segment].release(index)
         body(&state, &usage, &book)
         segments[segment].replace(index, state)
+        pageBytes += state.grown
+    }
+    /// True if the chunk has pages, and is from now on among those that are packed in their turn.
+    fileprivate mutating func open(_ slot: Int) -> Bool {
+        segments[slot / Segment.size].note(slot % Segment.size, isOpen: true)
+    }
+    /// Packs the pages of a chunk.
+    fileprivate mutating func pack(_ slot: Int) {
+        let (segment, index) = (slot / Segment.size, slot % Segment.size)
+        _ = segments[segment].note(index, isOpen: false)
+        guard var state = segments[segment].chunk(index) else { return }
+        segments[segment].release(index)
+        state.pack()
+        segments[segment].replace(index, state)
+        pageBytes += state.grown
     }
 
     /// Adds a chunk behind the last one.
@@ -264,11 +296,22 @@ struct ChunkTable: Sendable {
     private(set) var slots = ChunkSlots()
     private var free: [UInt32] = []
     private var lookup = ChunkLookup()
+    /// Slots of chunks whose pages are open, a ring: the next one takes the place of the oldest.
+    private var open: [UInt32] = []
+    private var oldest = 0
+    /// So many chunks may have open pages.
+    private let openChunks: Int
 
-    init() {}
+    /// Bytes of memory that what is there needs, about.
+    var memory: Int { (slots.count - free.count) * Self.chunkBytes + slots.pageBytes }
+    /// Of one chunk: its slot, and where it is looked up.
+    private static let chunkBytes = MemoryLayout<PackedChunk>.stride + 16
+
+    init(openChunks: Int) { self.openChunks = openChunks }
     /// Of slots of which none is free; nil if they have a chunk twice.
-    init?(_ slots: ChunkSlots) {
+    init?(_ slots: ChunkSlots, openChunks: Int) {
         guard let lookup = ChunkLookup(slots.count, { slots.id($0) }) else { return nil }
+        self.openChunks = openChunks
         self.slots = slots
         self.lookup = lookup
     }
@@ -298,7 +341,16 @@ struct ChunkTable: Sendable {
     ) {
         let known = slot(chunk)
         if known == nil { usage.chunks += 1 }
-        slots.change(known ?? add(chunk, of: set), &usage, &book, body)
+        let slot = known ?? add(chunk, of: set)
+        slots.change(slot, &usage, &book, body)
+        if slots.open(slot) { noteOpen(slot) }
+    }
+
+    private mutating func noteOpen(_ slot: Int) {
+        if open.count < openChunks { return open.append(UInt32(slot)) }
+        slots.pack(Int(open[oldest]))
+        open[oldest] = UInt32(slot)
+        oldest = (oldest + 1) % openChunks
     }
 
     mutating func remove(

@@ -39,7 +39,7 @@ package struct DiskStore: Sendable {
     var phase = Phase.new
     /// Ascending by set.
     var ledgers: [SetLedger] = []
-    var chunks = ChunkTable()
+    var chunks: ChunkTable
     var book = SegmentBook()
     /// Chunks in the ledgers' `dropped`.
     var dropped: [ChunkID: RecordNumber] = [:]
@@ -65,6 +65,7 @@ package struct DiskStore: Sendable {
         self.configuration = configuration
         log = SegmentLog(configuration.log)
         scrubber = Scrubber(configuration.scrub)
+        chunks = ChunkTable(openChunks: configuration.index.openChunks)
     }
 
     // What is there

@@ -43,7 +43,7 @@ struct CheckpointState: Sendable {
     /// Not tried yet, the oldest first.
     var heads: [Head] = []
     var loading: Head?
-    var content = CheckpointContent()
+    var content: CheckpointContent?
     /// Of the next block that is to be taken, and to be read.
     var offset = 0
     var readOffset = 0
@@ -136,7 +136,7 @@ extension DiskStore {
 
     /// Tries the newest checkpoint that was not tried; without any, the whole log is replayed.
     private mutating func loadNext() -> [StoreOutput] {
-        checkpoints.content = CheckpointContent()
+        checkpoints.content = CheckpointContent(openChunks: configuration.index.openChunks)
         checkpoints.arrived = [:]
         checkpoints.offset = 0
         checkpoints.readOffset = 0
@@ -152,6 +152,7 @@ extension DiskStore {
     private mutating func loadBlocks() -> [StoreOutput] {
         guard let head = checkpoints.loading else { return [] }
         var outputs: [StoreOutput] = []
+        let identity = checkpointIdentity
         repeat {
             let window = Self.blocksInFlight * CheckpointBlock.stride
             while checkpoints.readOffset < checkpoints.offset + window {
@@ -167,17 +168,17 @@ extension DiskStore {
                 return outputs
             }
             do throws(DecodeError) {
-                let isLast = try checkpoints.content.add(
-                    block: bytes, identity: checkpointIdentity, sequence: head.sequence)
-                if isLast { return outputs + install(head) }
+                let isLast = try checkpoints.content?.add(
+                    block: bytes, identity: identity, sequence: head.sequence)
+                if isLast == true { return outputs + install(head) }
             } catch { return outputs + loadNext() }
             checkpoints.offset += CheckpointBlock.stride
         } while true
     }
 
     private mutating func install(_ head: CheckpointState.Head) -> [StoreOutput] {
-        let content = checkpoints.content
-        checkpoints.content = CheckpointContent()
+        guard let content = checkpoints.content else { preconditionFailure("nothing was loaded") }
+        checkpoints.content = nil
         checkpoints.loading = nil
         checkpoints.arrived = [:]
         ledgers = content.ledgers

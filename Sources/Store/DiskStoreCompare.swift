@@ -71,7 +71,7 @@ extension DiskStore {
     }
     /// Blocks of a chunk from the first to the last with anything in it.
     package func blockCount(_ chunk: ChunkID) -> Int {
-        chunks[chunk]?.pages.last?.last.map { Int($0.block) + 1 } ?? 0
+        chunks[chunk]?.pages.last?.entries.last.map { Int($0.block) + 1 } ?? 0
     }
     /// Stored bytes of blocks of a chunk.
     package func storedBytes(_ chunk: ChunkID, _ blocks: Range<Int>) -> Int {

@@ -213,8 +213,10 @@ extension DiskStore {
             folds.cursor = slot + 1
             guard let chunk = chunks.slots[slot], chunk.only == nil else { continue }
             for page in chunk.pages {
-                left -= page.count
-                var rest = page[...]
+                left -= 1
+                if case .packed(let packed) = page, !packed.head.hasPiles { continue }
+                var rest = page.entries[...]
+                left -= rest.count
                 while let first = rest.first {
                     let pile = rest.prefix { $0.block == first.block }
                     rest = rest.dropFirst(pile.count)

@@ -206,10 +206,10 @@ extension DiskStore {
 
     /// Takes the extent of a record out of the index: later records replaced it elsewhere.
     private mutating func forgetExtent(_ number: RecordNumber, _ index: Int) {
-        guard let chunk = findExtent(number, ledgers[index].set)?.chunk else { return }
+        guard let (chunk, entry) = findExtent(number, ledgers[index].set) else { return }
         chunks.change(chunk, of: ledgers[index].set, &ledgers[index].usage, &book) {
             state, usage, book in
-            state.remove(number, &usage, &book)
+            state.remove(number, of: entry.block, &usage, &book)
         }
     }
 

@@ -1,10 +1,11 @@
-// Who may use how much of a disk (C20). Two things are counted: what the living records take
-// (space), and what can be appended before anything is recycled (room). Space is what users pay
-// for; room is what the cleaner makes out of the rest.
+// Who may use how much of a disk (C20). Counted are what the living records take (space), what can
+// be appended before anything is recycled (room), and the memory of the index. Space is what users
+// pay for; room is what the cleaner makes out of the rest.
 //
 //   space   new data as long as a reserve stays free of living records: then the cleaner always
 //           finds segments that are worth it. The less is left, the fewer extents a block may have;
 //           when there is none, new data waits as long as folding gives some back
+//   memory  a disk whose index takes all it may is full, and tells others half way (decision 0021)
 //   room    below `cleaningStart` the cleaner works; at `shortRoom` new data waits for it; at
 //           two segments the data of records that have numbers too; at half a one deletes and
 //           trims; epochs and repairs never do
@@ -51,6 +52,18 @@ extension DiskStore {
     package func hasRoom(forData bytes: Int) -> Bool {
         let isHopeless = isShort && cleaner.isStuck
         return UInt64(book.total + bytes) + reserve < log.totalBytes && !isHopeless
+            && !isIndexFull
+    }
+    /// Bytes of memory that the index takes, about.
+    package var indexMemory: Int { chunks.memory }
+    /// The index takes all the memory it may (decision 0021).
+    package var isIndexFull: Bool { indexMemory >= configuration.index.memory }
+    /// Bytes of log that living records take; where the memory of the index gets short first, as
+    /// much as tells others in time: none of the capacity at half of the memory, all at all.
+    package var used: UInt64 {
+        let half = configuration.index.memory / 2
+        let beyond = min(max(0, indexMemory - half), half)
+        return max(living, capacity / 1_000 * UInt64(beyond * 1_000 / max(1, half)))
     }
     /// How many segments there should be: others may fill the file system at any time, and then
     /// the cleaner needs some beside what is alive.

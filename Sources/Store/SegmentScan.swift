@@ -29,6 +29,11 @@ struct SegmentScan: Sendable {
         return Int(places[Int(segment)])
     }
 
+    /// Whether one of the segments is among these; of many it is not worth the look.
+    fileprivate func mayHave(_ segments: ClosedRange<UInt32>) -> Bool {
+        segments.count > 32 || segments.contains { place($0) != nil }
+    }
+
     fileprivate mutating func end() {
         for place in found.indices {
             found[place].sort { $0.item.place.offset < $1.item.place.offset }
@@ -71,7 +76,8 @@ extension DiskStore {
             if left <= 0 { return false }
             left -= 1
             if let chunk = chunks.slots[scan.slot] {
-                chunk.visit { entry in
+                left -= chunk.pages.count
+                chunk.visit(where: scan.mayHave) { entry in
                     left -= 1
                     guard let place = scan.place(entry.segment) else { return }
                     scan.found[place].append(

@@ -10,12 +10,14 @@ package struct StoreConfiguration: Hashable, Sendable {
     package var checkpointInterval: Int
     package var scrub: ScrubConfiguration
     package var cleaner: CleanerConfiguration
+    package var index: IndexConfiguration
 
     /// All fields at once.
     package init(
         log: LogConfiguration, checkpointInterval: Int = 1 << 30,
         scrub: ScrubConfiguration = ScrubConfiguration(),
-        cleaner: CleanerConfiguration = CleanerConfiguration()
+        cleaner: CleanerConfiguration = CleanerConfiguration(),
+        index: IndexConfiguration = IndexConfiguration()
     ) {
         self.log = log
         self.log.hasCheckpoints = true
@@ -23,6 +25,22 @@ package struct StoreConfiguration: Hashable, Sendable {
         self.checkpointInterval = checkpointInterval
         self.scrub = scrub
         self.cleaner = cleaner
+        self.index = index
+    }
+}
+
+/// How much memory the index of a disk may take (decision 0021).
+package struct IndexConfiguration: Hashable, Sendable {
+    /// Bytes at which the disk counts as full: it takes no new data.
+    package var memory: Int
+    /// Chunks whose pages stay unpacked after a change, at least 1.
+    package var openChunks: Int
+
+    /// Both fields at once.
+    package init(memory: Int = Limits.indexMemory, openChunks: Int = 256) {
+        precondition(memory > 0 && openChunks > 0, "an index without memory")
+        self.memory = memory
+        self.openChunks = openChunks
     }
 }
 

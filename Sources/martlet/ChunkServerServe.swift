@@ -36,6 +36,12 @@ struct ChunkServerServe: ParsableCommand {
     var scrubDays = 14
     @Option(help: "Bytes a second that such checks read, at most (K, M, G).")
     var scrubRate = "\(Limits.scrubRate)"
+    @Option(
+        help: """
+            Memory that the index of each disk may take, at least 1M (K, M, G); a disk whose index \
+            takes more counts as full.
+            """)
+    var indexMemory = "\(Limits.indexMemory >> 30)G"
     @OptionGroup var server: ServeOptions
 
     func validate() throws {
@@ -44,6 +50,10 @@ struct ChunkServerServe: ParsableCommand {
         }
         guard let rate = Amounts.bytes(scrubRate), rate > 0 else {
             throw ValidationError("--scrub-rate is a number with K, M or G, not '\(scrubRate)'")
+        }
+        guard let memory = Amounts.bytes(indexMemory), memory >= 1 << 20 else {
+            throw ValidationError(
+                "--index-memory is a number with M or G, at least 1M, not '\(indexMemory)'")
         }
         guard disk.count <= ServerID.disks, Set(disk).count == disk.count else {
             throw ValidationError("--disk names at most \(ServerID.disks) folders, each once")
@@ -67,7 +77,8 @@ struct ChunkServerServe: ParsableCommand {
                 segmentSize: server.segmentBytes,
                 scrub: ScrubConfiguration(
                     period: .seconds(Int64(scrubDays) * 86_400),
-                    bytesPerSecond: UInt64(Amounts.bytes(scrubRate) ?? 1)))
+                    bytesPerSecond: UInt64(Amounts.bytes(scrubRate) ?? 1)),
+                index: IndexConfiguration(memory: Amounts.bytes(indexMemory) ?? 1))
             try running.start(
                 server.configuration(identity, key, masters, disk: disk.path, position: position),
                 options, Logger(label: disk.name))

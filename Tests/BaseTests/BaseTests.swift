@@ -171,6 +171,27 @@ import Testing
         #expect(throws: DecodeError.trailing(count: 2)) { try ByteReader([1, 2]).finish() }
     }
 
+    @Test("An integer takes as few bytes as it needs; more, or more than 64 bits, are refused")
+    func varints() throws {
+        var values: [UInt64] = [0, .max]
+        for bit in 1..<64 as Range<UInt64> { values += [1 << bit, 1 << bit - 1] }
+        var writer = ByteWriter()
+        var length = 0
+        for value in values {
+            writer.writeVarint(value)
+            length += max(1, (64 - value.leadingZeroBitCount + 6) / 7)
+        }
+        #expect(writer.count == length)
+        var reader = ByteReader(writer.bytes)
+        for value in values { #expect(try reader.readVarint() == value) }
+        #expect(reader.remaining == 0)
+        let top = Array(repeating: 0xFF as UInt8, count: 9)
+        for bad in [[], [0x80], [0x80, 0], top, top + [2], top + [0x81, 0]] as [[UInt8]] {
+            var reader = ByteReader(bad)
+            #expect(throws: DecodeError.self) { try reader.readVarint() }
+        }
+    }
+
     @Test("A reader of a slice reads the slice, not the array below it")
     func slices() throws {
         let all: [UInt8] = [9, 9, 1, 2, 9]

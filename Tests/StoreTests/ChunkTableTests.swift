@@ -85,6 +85,8 @@ struct ChunkTableTests {
             var truncation: UInt32 = 0
         }
         static let set = SetID(rawValue: 4)
+        /// Of several pages of the index.
+        static let blocks = [0, 1, 2, 40, 41, 1_023]
         var run: StoreRun
         var files: [ChunkID: File] = [:]
         var number = RecordNumber.none
@@ -134,7 +136,7 @@ struct ChunkTableTests {
                 log(.trim(chunk, truncation: truncation, from: UInt32(block * Limits.block)))
                 files[chunk]!.truncation = truncation
                 files[chunk]!.blocks = files[chunk]!.blocks.filter { $0.key < block }
-            case 2, 3: write(chunk, random.chance(1, of: 2) ? 40 : 1)
+            case 2, 3, 4: write(chunk, Self.blocks[random.below(Self.blocks.count)])
             default: write(chunk, 0)
             }
         }
@@ -147,7 +149,7 @@ struct ChunkTableTests {
             let blocks = files.values.reduce(0) { $0 + $1.blocks.count }
             #expect(store.usage(Self.set).stored == UInt64(blocks * 3))
             return files.count { chunk, file in
-                let found = [0, 1, 2, 40].reduce(into: [Int: RecordNumber]()) { found, block in
+                let found = Self.blocks.reduce(into: [Int: RecordNumber]()) { found, block in
                     let newest = store.newest(chunk, block)
                     if newest != .none { found[block] = newest }
                 }

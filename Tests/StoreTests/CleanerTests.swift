@@ -35,7 +35,8 @@ private struct Blocks {
 
     static func configuration(_ segment: Int) -> StoreConfiguration {
         StoreConfiguration(
-            log: LogRun.configuration(segmentSize: segment), checkpointInterval: 8 << 20)
+            log: LogRun.configuration(segmentSize: segment), checkpointInterval: 8 << 20,
+            index: IndexConfiguration(openChunks: 2))
     }
 
     /// The same again after a restart.

@@ -5,19 +5,19 @@ import Store
 import Testing
 
 /// `00ff 12…` as bytes.
-private func hexadecimal(_ text: String) -> [UInt8] {
+func hexadecimal(_ text: String) -> [UInt8] {
     let digits = text.filter { !$0.isWhitespace }.map { UInt8($0.hexDigitValue!) }
     return stride(from: 0, to: digits.count, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
 }
 
-private func little(_ value: UInt32) -> [UInt8] {
+func little(_ value: UInt32) -> [UInt8] {
     (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
 }
 
 /// The bytes with their CRC32C behind them.
 private func summed(_ bytes: [UInt8]) -> [UInt8] { bytes + little(Checksum(of: bytes).value) }
 
-private func zeros(_ count: Int) -> [UInt8] { Array(repeating: 0, count: count) }
+func zeros(_ count: Int) -> [UInt8] { Array(repeating: 0, count: count) }
 
 struct FormatTests {
     private static let folded = "ffffffffffffffff"
@@ -238,9 +238,9 @@ struct FormatTests {
     }
 
     /// The only block of a checkpoint.
-    private static func block(_ items: [UInt8]) -> [UInt8] {
+    static func block(_ items: [UInt8]) -> [UInt8] {
         let header =
-            hexadecimal("4d4c4350 0200 0100 \(folded) 5cd1000000000000 0100000000000000 00000000")
+            hexadecimal("4d4c4350 0300 0100 \(folded) 5cd1000000000000 0100000000000000 00000000")
             + little(UInt32(items.count)) + little(0) + little(Checksum(of: items).value)
         return summed(header + zeros(60 - header.count)) + items
     }

@@ -22,7 +22,8 @@ struct StoreRun {
     ) -> StoreConfiguration {
         StoreConfiguration(
             log: LogRun.configuration(), checkpointInterval: interval,
-            cleaner: CleanerConfiguration(startPercent: percent))
+            cleaner: CleanerConfiguration(startPercent: percent),
+            index: IndexConfiguration(openChunks: 1))
     }
 
     init(_ disk: TestDisk, _ configuration: StoreConfiguration = configuration()) {

@@ -1,0 +1,318 @@
+// The extents of up to 32 blocks of a chunk: as they are while the chunk changes, or packed. A
+// disk has hundreds of millions of them, and most say what was to be expected after the one before:
+// such a one takes 2 to 4 bytes instead of 40 (decision 0021; docs/FORMATS.md, *index page*).
+//
+//   open -> packed  when many other chunks were changed since
+//   packed -> open  to be changed
+//
+// Invariants:
+//  1. Entries are ascending by block, then number; all are of the page's blocks.
+//  2. A packed page can be unpacked: it was packed here, or checked when it was read.
+
+import Base
+
+/// One page of a chunk's index.
+enum IndexPage: Sendable {
+    case open([ExtentEntry])
+    case packed(PackedPage)
+
+    /// Blocks of one.
+    static let blocks = 32
+    /// None of a chunk is higher.
+    static let last = Limits.blocksPerChunk / blocks - 1
+    static let empty = IndexPage.open([])
+
+    var isEmpty: Bool { if case .open(let entries) = self { entries.isEmpty } else { false } }
+
+    var entries: [ExtentEntry] {
+        switch self {
+        case .open(let entries): return entries
+        case .packed(let page):
+            var entries: [ExtentEntry] = []
+            page.visit {
+                entries.append($0)
+                return true
+            }
+            return entries
+        }
+    }
+
+    /// The entries of one block.
+    func entries(_ block: Int) -> ArraySlice<ExtentEntry> {
+        switch self {
+        case .open(let entries): return entries[entries.range(of: block)]
+        case .packed(let page):
+            var found: ArraySlice<ExtentEntry> = []
+            page.visit { entry in
+                if Int(entry.block) == block { found.append(entry) }
+                return Int(entry.block) <= block
+            }
+            return found
+        }
+    }
+
+    /// Calls `body` with each entry, ascending.
+    func visit(_ body: (ExtentEntry) -> Void) {
+        switch self {
+        case .open(let entries): entries.forEach(body)
+        case .packed(let page):
+            page.visit {
+                body($0)
+                return true
+            }
+        }
+    }
+
+    /// Bytes of memory, about: an array's own, and what the allocator adds.
+    var memory: Int {
+        let own = MemoryLayout<IndexPage>.size
+        switch self {
+        case .open(let entries) where entries.capacity == 0: return own
+        case .open(let entries):
+            return own + 48 + entries.capacity * MemoryLayout<ExtentEntry>.stride
+        case .packed(let page): return own + 48 + page.bytes.count
+        }
+    }
+
+    /// Packed, unless it is empty or too large.
+    func packed() -> IndexPage {
+        guard case .open(let entries) = self, !entries.isEmpty,
+            entries.count <= PackedPage.entries
+        else { return self }
+        return .packed(PackedPage(entries[...]))
+    }
+}
+
+extension [ExtentEntry] {
+    /// Where the entries of one block are, or would be.
+    func range(of block: Int) -> Range<Int> {
+        let first = firstIndex(notBelow: { Int($0.block) < block })
+        return first..<firstIndex(notBelow: { Int($0.block) <= block })
+    }
+}
+
+/// Entries of one page, each coded by what differs from what the one before lets expect.
+struct PackedPage: Sendable {
+    /// At most so many.
+    static let entries = 1_024
+    /// More bytes than any has.
+    static let bound = 64 << 10
+
+    /// The page, whether it has blocks of several extents, and the segments; then the entries.
+    let bytes: [UInt8]
+
+    /// The number of the page, and what is known of it without a look at the entries.
+    struct Head {
+        private static let hasPiles: UInt8 = 0x80
+        var page: Int
+        /// Whether a block has several extents.
+        var hasPiles: Bool
+        /// Where its records are, and maybe not all between.
+        var segments: ClosedRange<UInt32>
+
+        func encode(into writer: inout ByteWriter) {
+            writer.write(UInt8(page) | (hasPiles ? Self.hasPiles : 0))
+            writer.writeVarint(UInt64(segments.lowerBound))
+            writer.writeVarint(UInt64(segments.upperBound - segments.lowerBound))
+        }
+        init(from reader: inout ByteReader) throws(DecodeError) {
+            let first = try reader.read(UInt8.self)
+            page = Int(first & ~Self.hasPiles)
+            hasPiles = first & Self.hasPiles != 0
+            let lowest = try reader.readVarint()
+            let (highest, isTooHigh) = lowest.addingReportingOverflow(try reader.readVarint())
+            guard page <= IndexPage.last, !isTooHigh, highest < 1 << 24 else {
+                throw .invalid(field: "index page", value: UInt64(first))
+            }
+            segments = UInt32(lowest)...UInt32(highest)
+        }
+        init(_ entries: ArraySlice<ExtentEntry>) {
+            let first = entries[entries.startIndex]
+            page = Int(first.block) / IndexPage.blocks
+            segments = entries.reduce(first.segment...first.segment) {
+                min($0.lowerBound, $1.segment)...max($0.upperBound, $1.segment)
+            }
+            hasPiles = zip(entries, entries.dropFirst()).contains { $0.block == $1.block }
+        }
+    }
+
+    /// Packs entries of one page: at least one, at most `entries`.
+    init(_ entries: ArraySlice<ExtentEntry>) {
+        precondition((1...Self.entries).contains(entries.count), "a page of too many extents")
+        var writer = ByteWriter(capacity: 16 + entries.count * 8)
+        let head = Head(entries)
+        head.encode(into: &writer)
+        var previous = ExtentEntry.before(page: head.page)
+        for entry in entries {
+            entry.pack(after: previous, into: &writer)
+            previous = entry
+        }
+        // No more memory than it needs.
+        bytes = writer.bytes.withUnsafeBytes { Array($0) }
+    }
+
+    /// Takes one from a checkpoint, and its entries; throws unless they are in order.
+    init(_ bytes: ArraySlice<UInt8>, entries: inout [ExtentEntry]) throws(DecodeError) {
+        self.bytes = Array(bytes)
+        entries.removeAll(keepingCapacity: true)
+        var reader = ByteReader(bytes)
+        let head = try Head(from: &reader)
+        var previous = ExtentEntry.before(page: head.page)
+        while reader.remaining > 0 {
+            let entry = try ExtentEntry(packedAfter: previous, from: &reader)
+            let isLater = entries.isEmpty || previous.isBefore(entry)
+            guard isLater, Int(entry.block) / IndexPage.blocks == head.page,
+                entries.count < Self.entries
+            else { throw .invalid(field: "extent order", value: UInt64(entry.block)) }
+            entries.append(entry)
+            previous = entry
+        }
+        // What is told of all of them must be so.
+        guard !entries.isEmpty, case let real = Head(entries[...]), real.hasPiles == head.hasPiles,
+            real.segments == head.segments
+        else { throw .invalid(field: "index page", value: UInt64(head.page)) }
+    }
+
+    var head: Head { read { (reader) throws(DecodeError) in try Head(from: &reader) } }
+
+    /// Calls `body` with each entry, ascending, until it says false.
+    func visit(_ body: (ExtentEntry) -> Bool) {
+        read { (reader) throws(DecodeError) in
+            var previous = ExtentEntry.before(page: try Head(from: &reader).page)
+            while reader.remaining > 0 {
+                previous = try ExtentEntry(packedAfter: previous, from: &reader)
+                guard body(previous) else { return }
+            }
+        }
+    }
+
+    private func read<Result>(
+        _ body: (inout ByteReader) throws(DecodeError) -> Result
+    ) -> Result {
+        var reader = ByteReader(bytes)
+        do throws(DecodeError) { return try body(&reader) } catch {
+            preconditionFailure("a packed page is whole: \(error)")
+        }
+    }
+}
+
+/// How an entry differs from what the one before it lets expect: a byte, and what follows it.
+private struct EntryFlags: OptionSet {
+    let rawValue: UInt8
+    /// It is of the next block.
+    static let nextBlock = EntryFlags(rawValue: 1)
+    /// Its number is the next.
+    static let nextNumber = EntryFlags(rawValue: 2)
+    static let sameEpoch = EntryFlags(rawValue: 4)
+    static let sameSegment = EntryFlags(rawValue: 8)
+    static let sameHeader = EntryFlags(rawValue: 16)
+    /// All of the block is its content, and visible.
+    static let whole = EntryFlags(rawValue: 32)
+    /// As many bytes are stored as it has content.
+    static let raw = EntryFlags(rawValue: 64)
+    static let all: UInt8 = 127
+}
+
+extension ExtentEntry {
+    /// What stands before the first entry of a page.
+    static func before(page: Int) -> ExtentEntry {
+        var entry = ExtentEntry()
+        entry.block = UInt16(page * IndexPage.blocks) &- 1
+        return entry
+    }
+
+    func isBefore(_ other: ExtentEntry) -> Bool {
+        (block, number) < (other.block, other.number)
+    }
+
+    /// Where the next record begins, if nothing lies between.
+    private var end: Int { align(Int(offset) + place.length, Limits.recordAlignment) }
+
+    private var isWhole: Bool { start == 0 && visible == UInt32(Limits.block) }
+
+    func pack(after previous: ExtentEntry, into writer: inout ByteWriter) {
+        precondition(Int(offset) % Limits.recordAlignment == 0, "records are aligned")
+        let numbers = number.rawValue &- previous.number.rawValue
+        let epochs = epoch.rawValue &- previous.epoch.rawValue
+        var flags: EntryFlags = []
+        if block == previous.block &+ 1 { flags.insert(.nextBlock) }
+        if numbers == 1 { flags.insert(.nextNumber) }
+        if epochs == 0 { flags.insert(.sameEpoch) }
+        if segment == previous.segment { flags.insert(.sameSegment) }
+        if headerLength == previous.headerLength { flags.insert(.sameHeader) }
+        if isWhole { flags.insert(.whole) }
+        if stored == UInt32(last) + 1 { flags.insert(.raw) }
+        writer.write(flags.rawValue)
+        if !flags.contains(.nextBlock) { writer.writeVarint(UInt64(block &- previous.block)) }
+        if !flags.contains(.nextNumber) { writer.writeDifference(Int64(bitPattern: numbers)) }
+        if !flags.contains(.sameEpoch) { writer.writeDifference(Int64(bitPattern: epochs)) }
+        if !flags.contains(.sameSegment) {
+            writer.writeDifference(Int64(segment) - Int64(previous.segment))
+        }
+        writer.writeDifference(Int64((Int(offset) - previous.end) / Limits.recordAlignment))
+        if !flags.contains(.sameHeader) { writer.writeVarint(UInt64(headerLength)) }
+        if !flags.contains(.whole) {
+            writer.writeVarint(UInt64(start))
+            writer.writeVarint(UInt64(last))
+            writer.writeVarint(UInt64(UInt32(last) + 1 - visible))
+        }
+        if !flags.contains(.raw) { writer.writeVarint(UInt64(stored)) }
+    }
+
+    init(packedAfter previous: ExtentEntry, from reader: inout ByteReader) throws(DecodeError) {
+        let raw = try reader.read(UInt8.self)
+        let flags = EntryFlags(rawValue: raw)
+        guard raw <= EntryFlags.all else {
+            throw .invalid(field: "extent entry", value: UInt64(raw))
+        }
+        self = previous
+        block &+= flags.contains(.nextBlock) ? 1 : try reader.readVarint(UInt16.self)
+        let numbers = flags.contains(.nextNumber) ? 1 : try reader.readDifference()
+        number = RecordNumber(rawValue: number.rawValue &+ UInt64(bitPattern: numbers))
+        if !flags.contains(.sameEpoch) {
+            let epochs = UInt64(bitPattern: try reader.readDifference())
+            epoch = Epoch(rawValue: epoch.rawValue &+ epochs)
+        }
+        if !flags.contains(.sameSegment) {
+            segment = UInt32(truncatingIfNeeded: Int64(segment) &+ (try reader.readDifference()))
+        }
+        let gap = Int64(Limits.recordAlignment) &* (try reader.readDifference())
+        guard let offset = UInt32(exactly: Int64(previous.end) &+ gap) else {
+            throw .invalid(field: "offset of an extent", value: UInt64(bitPattern: gap))
+        }
+        self.offset = offset
+        if !flags.contains(.sameHeader) { headerLength = try reader.readVarint(UInt16.self) }
+        if flags.contains(.whole) {
+            (start, last, visible) = (0, UInt16(Limits.block - 1), UInt32(Limits.block))
+        } else {
+            start = try reader.readVarint(UInt16.self)
+            last = try reader.readVarint(UInt16.self)
+            visible = UInt32(last) + 1 &- (try reader.readVarint(UInt32.self))
+        }
+        stored = flags.contains(.raw) ? UInt32(last) + 1 : try reader.readVarint(UInt32.self)
+        try check()
+    }
+}
+
+extension ByteWriter {
+    /// Writes a difference: small ones of both signs take few bytes.
+    fileprivate mutating func writeDifference(_ value: Int64) {
+        writeVarint(UInt64(bitPattern: value << 1 ^ value >> 63))
+    }
+}
+
+extension ByteReader {
+    fileprivate mutating func readDifference() throws(DecodeError) -> Int64 {
+        let value = try readVarint()
+        return Int64(bitPattern: value >> 1) ^ -Int64(bitPattern: value & 1)
+    }
+    fileprivate mutating func readVarint<Value: FixedWidthInteger>(
+        _ type: Value.Type
+    ) throws(DecodeError) -> Value {
+        let value = try readVarint()
+        guard let narrow = Value(exactly: value) else {
+            throw .invalid(field: "index page", value: value)
+        }
+        return narrow
+    }
+}
