@@ -86,8 +86,8 @@ struct CheckpointBlock: Hashable, Sendable {
     }
 }
 
-/// One item of a checkpoint. `set` items belong to the set named last, `page` and `trims` to
-/// the chunk.
+/// One item of a checkpoint. `set` items belong to the set named last, `page` and `trims` to a
+/// chunk of the last group.
 enum CheckpointItem {
     case log(LogPosition)
     case segment(LogSegment)
@@ -98,14 +98,14 @@ enum CheckpointItem {
     case dropped(DroppedChunk)
     case hole(ClosedRange<RecordNumber>)
     case rotten(RecordNumber)
-    case chunk(ChunkID, SetID, truncation: UInt32)
-    case page(PackedPage, [ExtentEntry])
+    case page(PackedPage, [ExtentEntry], place: Int)
     case recent([RecentRecord])
     case scrub(ScrubProgress)
-    case trims([ChunkTrim])
+    case trims([ChunkTrim], place: Int)
+    case group(ChunkGroup.Draft)
 
-    /// Trims, or small chunks, of one item.
-    static let many = 1_024
+    /// Trims of one item.
+    static let trims = 1_024
 
     func encode(into writer: inout ByteWriter) {
         switch self {
@@ -151,31 +151,33 @@ enum CheckpointItem {
         case .rotten(let number):
             writer.write(9 as UInt8)
             writer.write(number)
-        case .chunk(let chunk, let set, let truncation):
-            writer.write(11 as UInt8)
-            writer.write(chunk)
-            writer.write(set)
-            writer.write(truncation)
-        case .page(let page, _): Self.encode(page, into: &writer)
         case .recent(let records):
             writer.write(13 as UInt8)
             writer.writeList(records) { $1.encode(into: &$0) }
         case .scrub(let progress):
             writer.write(14 as UInt8)
             progress.encode(into: &writer)
-        case .trims(let trims):
+        case .trims(let trims, let place):
             writer.write(15 as UInt8)
+            writer.write(UInt8(place))
             writer.writeList(trims) {
                 $0.write($1.number)
                 $0.write($1.truncation)
                 $0.write($1.from)
             }
+        case .page, .group: preconditionFailure("written as they are in the index")
         }
     }
 
     /// Most of a checkpoint, and written while clients wait: straight from the index.
-    static func encode(_ page: PackedPage, into writer: inout ByteWriter) {
+    static func encode(_ group: ChunkGroup, into writer: inout ByteWriter) {
+        writer.write(16 as UInt8)
+        writer.writeBytes(group.bytes[...])
+    }
+    /// Of a chunk of the last group.
+    static func encode(_ page: PackedPage, _ place: Int, into writer: inout ByteWriter) {
         writer.write(12 as UInt8)
+        writer.write(UInt8(place))
         writer.writeBytes(page.bytes[...])
     }
 
@@ -223,13 +225,11 @@ enum CheckpointItem {
             guard first <= last else { throw .invalid(field: "hole", value: first.rawValue) }
             self = .hole(first...last)
         case 9: self = .rotten(try reader.read())
-        case 11:
-            self = .chunk(
-                try reader.readChunk(), try reader.read(), truncation: try reader.read())
         case 12:
+            let place = Int(try reader.read(UInt8.self))
             var entries: [ExtentEntry] = []
             let bytes = try reader.readBytes(bound: PackedPage.bound)
-            self = .page(try PackedPage(bytes, entries: &entries), entries)
+            self = .page(try PackedPage(bytes, entries: &entries), entries, place: place)
         case 13:
             self = .recent(
                 try reader.readList(bound: 2 * Limits.preparedRecords) {
@@ -240,46 +240,16 @@ enum CheckpointItem {
                 })
         case 14: self = .scrub(try ScrubProgress(from: &reader))
         case 15:
-            self = .trims(
-                try reader.readList(bound: Self.many) { (reader) throws(DecodeError) in
-                    ChunkTrim(
-                        number: try reader.read(), truncation: try reader.read(),
-                        from: try reader.read())
-                })
+            let place = Int(try reader.read(UInt8.self))
+            let trims = try reader.readList(bound: Self.trims) { (reader) throws(DecodeError) in
+                ChunkTrim(
+                    number: try reader.read(), truncation: try reader.read(),
+                    from: try reader.read())
+            }
+            self = .trims(trims, place: place)
+        case 16:
+            self = .group(try ChunkGroup.Draft(reader.readBytes(bound: ChunkGroup.bound)))
         case let other: throw .invalid(field: "checkpoint item", value: UInt64(other))
-        }
-    }
-}
-
-/// A chunk with one extent, of its first page, and no trims: a small file's. Its kind of item is a
-/// set, and a list of them; it is written and read without an item in memory.
-struct SmallChunk {
-    static let kind: UInt8 = 16
-    /// Bytes, of one and of what is before the first.
-    static let size = 60
-    static let headSize = 13
-    var id: ChunkID
-    var truncation: UInt32
-    var extent: ExtentEntry
-
-    /// nil for any other chunk.
-    init?(_ chunk: ChunkState) {
-        guard chunk.trims.isEmpty, let only = chunk.only else { return nil }
-        id = chunk.id
-        truncation = chunk.truncation
-        extent = only
-    }
-    func encode(into writer: inout ByteWriter) {
-        writer.write(id)
-        writer.write(truncation)
-        extent.encode(into: &writer)
-    }
-    init(from reader: inout ByteReader) throws(DecodeError) {
-        id = try reader.readChunk()
-        truncation = try reader.read()
-        extent = try ExtentEntry(from: &reader)
-        guard Int(extent.block) < IndexPage.blocks else {
-            throw .invalid(field: "block of a small chunk", value: UInt64(extent.block))
         }
     }
 }
@@ -318,47 +288,5 @@ extension SessionWindow {
             (reader) throws(DecodeError) in
             Entry(sequence: try reader.read(), number: try reader.read())
         }
-    }
-}
-
-extension ExtentEntry {
-    /// Bytes of one.
-    static let size = 40
-
-    func encode(into writer: inout ByteWriter) {
-        withUnsafeTemporaryAllocation(byteCount: Self.size, alignment: 8) { bytes in
-            bytes.storeBytes(of: number.rawValue.littleEndian, as: UInt64.self)
-            bytes.storeBytes(of: epoch.rawValue.littleEndian, toByteOffset: 8, as: UInt64.self)
-            bytes.storeBytes(of: segment.littleEndian, toByteOffset: 16, as: UInt32.self)
-            bytes.storeBytes(of: offset.littleEndian, toByteOffset: 20, as: UInt32.self)
-            bytes.storeBytes(of: visible.littleEndian, toByteOffset: 24, as: UInt32.self)
-            bytes.storeBytes(of: stored.littleEndian, toByteOffset: 28, as: UInt32.self)
-            bytes.storeBytes(of: headerLength.littleEndian, toByteOffset: 32, as: UInt16.self)
-            bytes.storeBytes(of: block.littleEndian, toByteOffset: 34, as: UInt16.self)
-            bytes.storeBytes(of: start.littleEndian, toByteOffset: 36, as: UInt16.self)
-            bytes.storeBytes(of: last.littleEndian, toByteOffset: 38, as: UInt16.self)
-            writer.appendRaw(UnsafeRawBufferPointer(bytes))
-        }
-    }
-    init(from reader: inout ByteReader) throws(DecodeError) {
-        number = try reader.read()
-        epoch = try reader.read()
-        segment = try reader.read()
-        offset = try reader.read()
-        visible = try reader.read()
-        stored = try reader.read()
-        headerLength = try reader.read()
-        block = try reader.read()
-        start = try reader.read()
-        last = try reader.read()
-        try check()
-    }
-
-    /// Throws for one that no record has.
-    func check() throws(DecodeError) {
-        guard Int(block) < Limits.blocksPerChunk, Int(start) + Int(last) < Limits.block,
-            visible >= 1, visible <= UInt32(last) + 1, segment < 1 << 24,
-            Int(offset) % Limits.recordAlignment == 0, stored <= UInt32(Limits.recordPayload)
-        else { throw .invalid(field: "extent entry", value: number.rawValue) }
     }
 }

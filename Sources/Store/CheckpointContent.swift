@@ -16,10 +16,8 @@ struct CheckpointWriter: Sendable {
     private let ledgers: [SetLedger]
     private let slots: ChunkSlots
     private var nextLedger = 0
-    private var nextSlot = 0
+    private var nextGroup = 0
     private var items = ByteWriter(capacity: CheckpointBlock.capacity)
-    /// The item of small chunks that the next one may go into.
-    private var smalls: (set: SetID, start: Int, count: Int)?
     private var index: UInt32 = 0
     private var previous: UInt32 = 0
     private var sealed: [[ArraySlice<UInt8>]] = []
@@ -53,9 +51,9 @@ struct CheckpointWriter: Sendable {
             if nextLedger < ledgers.count {
                 add(ledgers[nextLedger])
                 nextLedger += 1
-            } else if nextSlot < slots.count {
-                if let chunk = slots[nextSlot] { add(chunk) }
-                nextSlot += 1
+            } else if nextGroup < slots.groups {
+                add(slots.packed(nextGroup))
+                nextGroup += 1
             } else {
                 seal(isLast: true)
                 isEnded = true
@@ -67,33 +65,37 @@ struct CheckpointWriter: Sendable {
     }
 
     private mutating func add(_ item: CheckpointItem) {
-        smalls = nil
         var writer = ByteWriter(capacity: 256)
         item.encode(into: &writer)
-        if items.count + writer.count > CheckpointBlock.capacity { seal(isLast: false) }
+        makeRoom(writer.count)
         items.append(writer.bytes)
     }
 
-    private mutating func add(_ page: PackedPage) {
-        smalls = nil
-        if items.count + 5 + page.bytes.count > CheckpointBlock.capacity { seal(isLast: false) }
-        CheckpointItem.encode(page, into: &items)
-    }
-
-    private mutating func add(_ chunk: SmallChunk, of set: SetID) {
-        let room = CheckpointBlock.capacity - items.count
-        var item = smalls ?? (set, 0, CheckpointItem.many)
-        if item.set != set || item.count == CheckpointItem.many || room < SmallChunk.size {
-            if room < SmallChunk.headSize + SmallChunk.size { seal(isLast: false) }
-            item = (set, items.count, 0)
-            items.write(SmallChunk.kind)
-            items.write(set)
-            items.write(0 as UInt32)
+    private mutating func add(_ group: ChunkGroup) {
+        makeRoom(5 + group.bytes.count)
+        CheckpointItem.encode(group, into: &items)
+        for (place, rest) in zip(group.places, group.rests) {
+            for start in stride(from: 0, to: rest.trims.count, by: CheckpointItem.trims) {
+                let some = rest.trims[start...].prefix(CheckpointItem.trims)
+                add(.trims(Array(some), place: place))
+            }
+            for page in rest.pages {
+                switch page {
+                case .packed(let packed): add(packed, place)
+                case .open(let entries):
+                    for start in stride(from: 0, to: entries.count, by: PackedPage.entries) {
+                        add(PackedPage(entries[start...].prefix(PackedPage.entries)), place)
+                    }
+                }
+            }
         }
-        item.count += 1
-        items.patch(UInt32(item.count), at: item.start + SmallChunk.headSize - 4)
-        chunk.encode(into: &items)
-        smalls = item
+    }
+    private mutating func add(_ page: PackedPage, _ place: Int) {
+        makeRoom(6 + page.bytes.count)
+        CheckpointItem.encode(page, place, into: &items)
+    }
+    private mutating func makeRoom(_ count: Int) {
+        if items.count + count > CheckpointBlock.capacity { seal(isLast: false) }
     }
 
     private mutating func seal(isLast: Bool) {
@@ -107,7 +109,6 @@ struct CheckpointWriter: Sendable {
         sealed.append(
             [header.encode()[...], items.bytes[...], Array(repeating: 0, count: rest)[...]])
         items = ByteWriter(capacity: isLast ? 0 : CheckpointBlock.capacity)
-        smalls = nil
     }
 
     private mutating func add(_ ledger: SetLedger) {
@@ -132,23 +133,6 @@ struct CheckpointWriter: Sendable {
         for hole in ledger.holes { add(.hole(hole)) }
         for number in ledger.rotten { add(.rotten(number)) }
     }
-
-    private mutating func add(_ chunk: ChunkState) {
-        if let small = SmallChunk(chunk) { return add(small, of: chunk.set) }
-        add(.chunk(chunk.id, chunk.set, truncation: chunk.truncation))
-        for start in stride(from: 0, to: chunk.trims.count, by: CheckpointItem.many) {
-            add(.trims(Array(chunk.trims[start...].prefix(CheckpointItem.many))))
-        }
-        for page in chunk.pages {
-            switch page {
-            case .packed(let packed): add(packed)
-            case .open(let entries):
-                for start in stride(from: 0, to: entries.count, by: PackedPage.entries) {
-                    add(PackedPage(entries[start...].prefix(PackedPage.entries)))
-                }
-            }
-        }
-    }
 }
 
 /// The index as it comes out of a checkpoint.
@@ -161,15 +145,17 @@ struct CheckpointContent: Sendable {
     private(set) var dropped: [ChunkID: RecordNumber] = [:]
     private(set) var scrub = ScrubProgress()
     private var slots = ChunkSlots()
-    /// Of the chunk that was named last.
-    private var ledger: Int?
+    /// Of the chunks in the slots (`ChunkLookup.hash`).
+    private var hashes: [UInt64] = []
+    /// The last group: its pages may follow.
+    private var group: ChunkGroup.Draft?
     private var index: UInt32 = 0
     private var previous: UInt32 = 0
-    private let openChunks: Int
+    private let configuration: IndexConfiguration
 
-    init(openChunks: Int) {
-        self.openChunks = openChunks
-        chunks = ChunkTable(openChunks: openChunks)
+    init(_ configuration: IndexConfiguration) {
+        self.configuration = configuration
+        chunks = ChunkTable(configuration)
     }
 
     /// Takes the next block; true if it was the last. Throws if it does not belong here.
@@ -186,16 +172,12 @@ struct CheckpointContent: Sendable {
         previous = header.checksum
         var reader = ByteReader(items)
         while reader.remaining > 0 {
-            let kind = try reader.read(UInt8.self)
-            if kind == SmallChunk.kind {
-                try addSmallChunks(from: &reader)
-            } else {
-                try add(CheckpointItem(kind, from: &reader))
-            }
+            try add(CheckpointItem(try reader.read(), from: &reader))
         }
         guard header.isLast else { return false }
+        try endGroup()
         forgetUnwritten()
-        guard let chunks = ChunkTable(slots, openChunks: openChunks) else {
+        guard let chunks = ChunkTable(slots, hashes, configuration) else {
             throw .invalid(field: "chunks", value: 0)
         }
         self.chunks = chunks
@@ -218,16 +200,23 @@ struct CheckpointContent: Sendable {
         return index
     }
 
-    private mutating func addSmallChunks(from reader: inout ByteReader) throws(DecodeError) {
-        let set = try reader.read(SetID.self)
-        let index = try ledgerIndex(set)
-        ledger = nil
-        let count = try reader.readCount(bound: CheckpointItem.many)
-        ledgers[index].usage.chunks += UInt32(count)
-        for _ in 0..<count {
-            let small = try SmallChunk(from: &reader)
-            slots.append(small.id, of: set, truncation: small.truncation, small.extent)
-            ledgers[index].usage.count(small.extent, &book)
+    /// Takes the last group with all its pages.
+    private mutating func endGroup() throws(DecodeError) {
+        guard let draft = group else { return }
+        group = nil
+        var (set, ledger) = (SetID(rawValue: 0), -1)
+        for chunk in draft.chunks {
+            hashes.append(chunk.map { ChunkLookup.hash($0.id) } ?? 0)
+            guard let chunk else { continue }
+            if ledger < 0 || chunk.set != set {
+                ledger = try ledgerIndex(chunk.set)
+                set = chunk.set
+            }
+            ledgers[ledger].usage.chunks += 1
+            chunk.visit { ledgers[ledger].usage.count($0, &book) }
+        }
+        guard let whole = draft.group, slots.append(whole) else {
+            throw .invalid(field: "group of chunks", value: UInt64(slots.groups))
         }
     }
 
@@ -252,24 +241,15 @@ struct CheckpointContent: Sendable {
             ledger.last = last
             ledger.isTailUnknown = isTailUnknown
             ledgers.append(ledger)
-        case .chunk(let found, let set, let truncation):
-            let index = try ledgerIndex(set)
-            ledger = index
-            ledgers[index].usage.chunks += 1
-            slots.append(found, of: set, truncation: truncation)
-        case .trims(let trims):
-            guard let ledger else { throw .invalid(field: "trims", value: 0) }
-            slots.change(slots.count - 1, &ledgers[ledger].usage, &book) { state, _, _ in
-                state.trims += trims
-            }
-        case .page(let page, let entries):
-            guard let ledger else { throw .invalid(field: "extents", value: 0) }
-            var isOrdered = true
-            slots.change(slots.count - 1, &ledgers[ledger].usage, &book) {
-                state, usage, book in
-                isOrdered = state.append(page, entries, &usage, &book)
-            }
-            guard isOrdered else { throw .invalid(field: "extent order", value: 0) }
+        case .group(let draft):
+            try endGroup()
+            group = draft
+        case .page(let page, let entries, let place):
+            guard group != nil else { throw .invalid(field: "page", value: UInt64(place)) }
+            try group?.add(page, entries, place)
+        case .trims(let trims, let place):
+            guard group != nil else { throw .invalid(field: "trims", value: UInt64(place)) }
+            try group?.add(trims, place)
         default: try addToSet(item)
         }
     }
@@ -298,7 +278,7 @@ struct CheckpointContent: Sendable {
                 ledgers[set].recordEpoch = max(ledgers[set].recordEpoch, record.epoch)
             }
         case .rotten(let number): ledgers[set].rotten.append(number)
-        case .log, .segment, .set, .chunk, .page, .trims, .scrub: break
+        case .log, .segment, .set, .group, .page, .trims, .scrub: break
         }
     }
 }

@@ -1,7 +1,6 @@
 // One chunk in the index: what is visible of it, where that lies, and what was cut off.
 //
-// Invariant: the pages that are no longer changed are packed, and nothing else tells which they
-// are: an open page and a packed one mean the same.
+// Invariant: an open page and a packed one mean the same.
 
 import Base
 
@@ -24,8 +23,8 @@ struct ChunkState: Sendable {
     /// Ascending by number; without those of which a later one took away at least as much.
     var trims: [ChunkTrim] = []
     var form = Form.none
-    /// Bytes of memory that its pages take more than when it was taken out of its slot.
-    private(set) var grown = 0
+    /// The pages that were opened, a bit for each, until they are packed again.
+    private(set) var opened: UInt32 = 0
 
     /// What is listed. The one extent of a small file needs no arrays.
     enum Form: Sendable {
@@ -83,15 +82,11 @@ struct ChunkState: Sendable {
     /// Takes the pages out, to be changed in place: nothing else holds them meanwhile.
     private mutating func takePages() -> [IndexPage] {
         defer { form = .none }
-        guard case .one = form else { return pages }
-        let pages = pages
-        grown += pages[0].memory
         return pages
     }
     private mutating func put(_ pages: consuming [IndexPage]) {
-        while pages.last?.isEmpty ?? false { grown -= pages.removeLast().memory }
+        while pages.last?.isEmpty ?? false { pages.removeLast() }
         if pages.count == 1, case .open(let entries) = pages[0], entries.count == 1 {
-            grown -= pages[0].memory
             form = .one(entries[0])
         } else {
             form = pages.isEmpty ? .none : .many(pages)
@@ -103,30 +98,22 @@ struct ChunkState: Sendable {
     ) {
         var pages = takePages()
         for number in numbers {
-            while pages.count <= number {
-                pages.append(.empty)
-                grown += IndexPage.empty.memory
-            }
-            grown -= pages[number].memory
+            while pages.count <= number { pages.append(.empty) }
             var entries = pages[number].entries
             pages[number] = .empty
             body(&entries)
             pages[number] = .open(entries)
-            grown += pages[number].memory
         }
+        for number in numbers { opened |= 1 << number }
         put(pages)
     }
 
-    /// Packs what is open.
-    mutating func pack() {
-        guard case .many(var pages) = form else { return }
+    /// Packs a page that was opened.
+    mutating func pack(_ number: Int) {
+        opened &= ~(1 << number)
+        guard case .many(var pages) = form, number < pages.count else { return }
         form = .none
-        for number in pages.indices {
-            guard case .open = pages[number] else { continue }
-            grown -= pages[number].memory
-            pages[number] = pages[number].packed()
-            grown += pages[number].memory
-        }
+        pages[number] = pages[number].packed()
         form = .many(pages)
     }
 
@@ -143,26 +130,17 @@ struct ChunkState: Sendable {
     }
 
     /// Adds a page that comes after all others, or the rest of the last one; false if it does not.
-    mutating func append(
-        _ packed: PackedPage, _ entries: [ExtentEntry], _ usage: inout StoreUsage,
-        _ book: inout SegmentBook
-    ) -> Bool {
+    mutating func append(_ packed: PackedPage, _ entries: [ExtentEntry]) -> Bool {
         let page = packed.head.page
         var pages = takePages()
         defer { put(pages) }
         if page + 1 < pages.count { return false }
-        while pages.count <= page {
-            pages.append(.empty)
-            grown += IndexPage.empty.memory
-        }
+        while pages.count <= page { pages.append(.empty) }
         let before = pages[page].entries
         if let last = before.last, let first = entries.first, !last.isBefore(first) {
             return false
         }
-        grown -= pages[page].memory
         pages[page] = before.isEmpty ? .packed(packed) : .open(before + entries)
-        grown += pages[page].memory
-        for entry in entries { usage.count(entry, &book) }
         return true
     }
 
@@ -212,7 +190,7 @@ struct ChunkState: Sendable {
     /// Takes everything away.
     mutating func clear(_ usage: inout StoreUsage, _ book: inout SegmentBook) {
         visit { usage.forget($0, &book) }
-        for page in takePages() { grown -= page.memory }
+        form = .none
         trims = []
     }
 

@@ -65,7 +65,7 @@ package struct DiskStore: Sendable {
         self.configuration = configuration
         log = SegmentLog(configuration.log)
         scrubber = Scrubber(configuration.scrub)
-        chunks = ChunkTable(openChunks: configuration.index.openChunks)
+        chunks = ChunkTable(configuration.index)
     }
 
     // What is there

@@ -136,7 +136,7 @@ extension DiskStore {
 
     /// Tries the newest checkpoint that was not tried; without any, the whole log is replayed.
     private mutating func loadNext() -> [StoreOutput] {
-        checkpoints.content = CheckpointContent(openChunks: configuration.index.openChunks)
+        checkpoints.content = CheckpointContent(configuration.index)
         checkpoints.arrived = [:]
         checkpoints.offset = 0
         checkpoints.readOffset = 0

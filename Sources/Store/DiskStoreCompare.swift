@@ -67,7 +67,9 @@ extension DiskStore {
 
     /// The chunks of a set, ascending. Slow.
     package func chunks(of set: SetID) -> [ChunkID] {
-        chunks.slots.compactMap { $0?.set == set ? $0?.id : nil }.sorted()
+        var found: [ChunkID] = []
+        chunks.slots.visit { if $0.set == set { found.append($0.id) } }
+        return found.sorted()
     }
     /// Blocks of a chunk from the first to the last with anything in it.
     package func blockCount(_ chunk: ChunkID) -> Int {

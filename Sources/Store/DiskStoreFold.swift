@@ -47,7 +47,7 @@ struct FoldQueue: Sendable {
     /// There are others.
     var isIncomplete = true
     var due = Instant.zero
-    /// The next slot of a look through the index.
+    /// The next group of a look through the index.
     var cursor: Int?
     /// What a block could have when the last look began.
     var lookedFor = Int.max
@@ -203,27 +203,31 @@ extension DiskStore {
 
     private mutating func lookForFolds() {
         var left = FoldQueue.step
-        while let slot = folds.cursor {
-            guard slot < chunks.slots.count, !folds.isFull else {
+        while let group = folds.cursor {
+            guard group < chunks.slots.groups, !folds.isFull else {
                 folds.cursor = nil
                 return
             }
             guard left > 0 else { return }
-            left -= 1
-            folds.cursor = slot + 1
-            guard let chunk = chunks.slots[slot], chunk.only == nil else { continue }
-            for page in chunk.pages {
+            folds.cursor = group + 1
+            for case let chunk? in chunks.slots.chunks(ofGroup: group) {
                 left -= 1
-                if case .packed(let packed) = page, !packed.head.hasPiles { continue }
-                var rest = page.entries[...]
-                left -= rest.count
-                while let first = rest.first {
-                    let pile = rest.prefix { $0.block == first.block }
-                    rest = rest.dropFirst(pile.count)
-                    guard wantsFold(pile, chunk.set) else { continue }
-                    folds.add(
-                        FoldTarget(set: chunk.set, chunk: chunk.id, block: Int(first.block)))
-                }
+                lookForFolds(in: chunk, &left)
+            }
+        }
+    }
+    private mutating func lookForFolds(in chunk: ChunkState, _ left: inout Int) {
+        guard chunk.only == nil else { return }
+        for page in chunk.pages {
+            left -= 1
+            if case .packed(let packed) = page, !packed.head.hasPiles { continue }
+            var rest = page.entries[...]
+            left -= rest.count
+            while let first = rest.first {
+                let pile = rest.prefix { $0.block == first.block }
+                rest = rest.dropFirst(pile.count)
+                guard wantsFold(pile, chunk.set) else { continue }
+                folds.add(FoldTarget(set: chunk.set, chunk: chunk.id, block: Int(first.block)))
             }
         }
     }

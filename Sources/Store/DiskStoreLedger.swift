@@ -47,7 +47,7 @@ extension DiskStore {
     /// The set starts from nothing (C9).
     private mutating func empty(_ index: Int) {
         let set = ledgers[index].set
-        for chunk in chunks.slots.compactMap({ $0?.set == set ? $0?.id : nil }) {
+        for chunk in chunks(of: set) {
             chunks.remove(chunk, &ledgers[index].usage, &book)
         }
         for gone in ledgers[index].dropped { dropped[gone.chunk] = nil }

@@ -2,7 +2,7 @@
 // disk has hundreds of millions of them, and most say what was to be expected after the one before:
 // such a one takes 2 to 4 bytes instead of 40 (decision 0021; docs/FORMATS.md, *index page*).
 //
-//   open -> packed  when many other chunks were changed since
+//   open -> packed  when others were changed since: some of the chunk, or many other chunks
 //   packed -> open  to be changed
 //
 // Invariants:
@@ -23,6 +23,8 @@ enum IndexPage: Sendable {
     static let empty = IndexPage.open([])
 
     var isEmpty: Bool { if case .open(let entries) = self { entries.isEmpty } else { false } }
+    /// Whether there is anything to pack.
+    var isOpen: Bool { if case .open(let entries) = self { !entries.isEmpty } else { false } }
 
     var entries: [ExtentEntry] {
         switch self {
@@ -225,31 +227,45 @@ extension ExtentEntry {
         (block, number) < (other.block, other.number)
     }
 
-    /// Where the next record begins, if nothing lies between.
-    private var end: Int { align(Int(offset) + place.length, Limits.recordAlignment) }
+    /// Throws for one that no record has.
+    private func check() throws(DecodeError) {
+        guard Int(block) < Limits.blocksPerChunk, Int(start) + Int(last) < Limits.block,
+            visible >= 1, visible <= UInt32(last) + 1, segment < 1 << 24,
+            stored <= UInt32(Limits.recordPayload)
+        else { throw .invalid(field: "extent entry", value: number.rawValue) }
+    }
+
+    /// Where the next record begins, if nothing lies between; in the units of the alignment.
+    private var end: UInt64 {
+        let end = align(Int(offset) + place.length, Limits.recordAlignment)
+        return UInt64(end / Limits.recordAlignment)
+    }
 
     private var isWhole: Bool { start == 0 && visible == UInt32(Limits.block) }
 
     func pack(after previous: ExtentEntry, into writer: inout ByteWriter) {
         precondition(Int(offset) % Limits.recordAlignment == 0, "records are aligned")
-        let numbers = number.rawValue &- previous.number.rawValue
-        let epochs = epoch.rawValue &- previous.epoch.rawValue
         var flags: EntryFlags = []
         if block == previous.block &+ 1 { flags.insert(.nextBlock) }
-        if numbers == 1 { flags.insert(.nextNumber) }
-        if epochs == 0 { flags.insert(.sameEpoch) }
+        if number.rawValue == previous.number.rawValue &+ 1 { flags.insert(.nextNumber) }
+        if epoch == previous.epoch { flags.insert(.sameEpoch) }
         if segment == previous.segment { flags.insert(.sameSegment) }
         if headerLength == previous.headerLength { flags.insert(.sameHeader) }
         if isWhole { flags.insert(.whole) }
         if stored == UInt32(last) + 1 { flags.insert(.raw) }
         writer.write(flags.rawValue)
         if !flags.contains(.nextBlock) { writer.writeVarint(UInt64(block &- previous.block)) }
-        if !flags.contains(.nextNumber) { writer.writeDifference(Int64(bitPattern: numbers)) }
-        if !flags.contains(.sameEpoch) { writer.writeDifference(Int64(bitPattern: epochs)) }
-        if !flags.contains(.sameSegment) {
-            writer.writeDifference(Int64(segment) - Int64(previous.segment))
+        if !flags.contains(.nextNumber) {
+            writer.writeDifference(from: previous.number.rawValue, to: number.rawValue)
         }
-        writer.writeDifference(Int64((Int(offset) - previous.end) / Limits.recordAlignment))
+        if !flags.contains(.sameEpoch) {
+            writer.writeDifference(from: previous.epoch.rawValue, to: epoch.rawValue)
+        }
+        if !flags.contains(.sameSegment) {
+            writer.writeDifference(from: UInt64(previous.segment), to: UInt64(segment))
+        }
+        writer.writeDifference(
+            from: previous.end, to: UInt64(Int(offset) / Limits.recordAlignment))
         if !flags.contains(.sameHeader) { writer.writeVarint(UInt64(headerLength)) }
         if !flags.contains(.whole) {
             writer.writeVarint(UInt64(start))
@@ -267,20 +283,22 @@ extension ExtentEntry {
         }
         self = previous
         block &+= flags.contains(.nextBlock) ? 1 : try reader.readVarint(UInt16.self)
-        let numbers = flags.contains(.nextNumber) ? 1 : try reader.readDifference()
-        number = RecordNumber(rawValue: number.rawValue &+ UInt64(bitPattern: numbers))
+        if flags.contains(.nextNumber) {
+            number = RecordNumber(rawValue: number.rawValue &+ 1)
+        } else {
+            number = RecordNumber(rawValue: try reader.readDifference(from: number.rawValue))
+        }
         if !flags.contains(.sameEpoch) {
-            let epochs = UInt64(bitPattern: try reader.readDifference())
-            epoch = Epoch(rawValue: epoch.rawValue &+ epochs)
+            epoch = Epoch(rawValue: try reader.readDifference(from: epoch.rawValue))
         }
         if !flags.contains(.sameSegment) {
-            segment = UInt32(truncatingIfNeeded: Int64(segment) &+ (try reader.readDifference()))
+            segment = UInt32(clamping: try reader.readDifference(from: UInt64(segment)))
         }
-        let gap = Int64(Limits.recordAlignment) &* (try reader.readDifference())
-        guard let offset = UInt32(exactly: Int64(previous.end) &+ gap) else {
-            throw .invalid(field: "offset of an extent", value: UInt64(bitPattern: gap))
+        let begin = try reader.readDifference(from: previous.end)
+        guard begin < UInt64(UInt32.max) / UInt64(Limits.recordAlignment) else {
+            throw .invalid(field: "offset of an extent", value: begin)
         }
-        self.offset = offset
+        offset = UInt32(begin) * UInt32(Limits.recordAlignment)
         if !flags.contains(.sameHeader) { headerLength = try reader.readVarint(UInt16.self) }
         if flags.contains(.whole) {
             (start, last, visible) = (0, UInt16(Limits.block - 1), UInt32(Limits.block))
@@ -295,23 +313,24 @@ extension ExtentEntry {
 }
 
 extension ByteWriter {
-    /// Writes a difference: small ones of both signs take few bytes.
-    fileprivate mutating func writeDifference(_ value: Int64) {
-        writeVarint(UInt64(bitPattern: value << 1 ^ value >> 63))
+    /// Writes how one number differs from another: little takes few bytes, up or down.
+    mutating func writeDifference(from before: UInt64, to value: UInt64) {
+        let difference = Int64(bitPattern: value &- before)
+        writeVarint(UInt64(bitPattern: difference << 1 ^ difference >> 63))
     }
 }
 
 extension ByteReader {
-    fileprivate mutating func readDifference() throws(DecodeError) -> Int64 {
+    mutating func readDifference(from before: UInt64) throws(DecodeError) -> UInt64 {
         let value = try readVarint()
-        return Int64(bitPattern: value >> 1) ^ -Int64(bitPattern: value & 1)
+        return before &+ (value >> 1 ^ (0 &- (value & 1)))
     }
-    fileprivate mutating func readVarint<Value: FixedWidthInteger>(
+    mutating func readVarint<Value: FixedWidthInteger>(
         _ type: Value.Type
     ) throws(DecodeError) -> Value {
         let value = try readVarint()
         guard let narrow = Value(exactly: value) else {
-            throw .invalid(field: "index page", value: value)
+            throw .invalid(field: "varint", value: value)
         }
         return narrow
     }

@@ -29,15 +29,18 @@ struct RecordFinder: Sendable {
     init(_ ledger: SetLedger, _ chunks: ChunkTable) {
         set = ledger.set
         through = ledger.committed
-        for case let chunk? in chunks.slots where chunk.set == ledger.set {
+        var found: [Entry] = []
+        chunks.slots.visit { chunk in
+            guard chunk.set == ledger.set else { return }
             for trim in chunk.trims {
-                entries.append(Entry(number: trim.number, trace: .trim(chunk.id)))
+                found.append(Entry(number: trim.number, trace: .trim(chunk.id)))
             }
             chunk.visit { extent in
-                entries.append(
+                found.append(
                     Entry(number: extent.number, trace: .extent(chunk.id, block: extent.block)))
             }
         }
+        entries = found
         for window in ledger.windows {
             for entry in window.entries where entry.number <= through {
                 entries.append(

@@ -14,7 +14,8 @@ struct SegmentScan: Sendable {
     fileprivate(set) var found: [[ScrubItem]]
     /// The place in `found` of a segment, by its number; -1: it is none of them.
     private var places: [Int8] = []
-    fileprivate var slot = 0
+    /// Of the index, that is looked at next.
+    fileprivate var group = 0
 
     fileprivate init(_ segments: [UInt32]) {
         found = segments.map { _ in [] }
@@ -72,11 +73,10 @@ extension DiskStore {
     /// Looks at some more of the index; true at its end.
     func advance(_ scan: inout SegmentScan) -> Bool {
         var left = SegmentScan.step
-        while scan.slot < chunks.slots.count {
+        while scan.group < chunks.slots.groups {
             if left <= 0 { return false }
-            left -= 1
-            if let chunk = chunks.slots[scan.slot] {
-                left -= chunk.pages.count
+            for case let chunk? in chunks.slots.chunks(ofGroup: scan.group) {
+                left -= 1 + chunk.pages.count
                 chunk.visit(where: scan.mayHave) { entry in
                     left -= 1
                     guard let place = scan.place(entry.segment) else { return }
@@ -88,7 +88,7 @@ extension DiskStore {
                                 visible: 0, slot: 0, order: 0)))
                 }
             }
-            scan.slot += 1
+            scan.group += 1
         }
         scan.end()
         return true

@@ -33,14 +33,18 @@ package struct StoreConfiguration: Hashable, Sendable {
 package struct IndexConfiguration: Hashable, Sendable {
     /// Bytes at which the disk counts as full: it takes no new data.
     package var memory: Int
-    /// Chunks whose pages stay unpacked after a change, at least 1.
-    package var openChunks: Int
+    /// Groups of 16 chunks that are unpacked at one time, and pages of 32 blocks, at least 1.
+    package var openGroups: Int
+    package var openPages: Int
 
-    /// Both fields at once.
-    package init(memory: Int = Limits.indexMemory, openChunks: Int = 256) {
-        precondition(memory > 0 && openChunks > 0, "an index without memory")
+    /// All fields at once.
+    package init(
+        memory: Int = Limits.indexMemory, openGroups: Int = 256, openPages: Int = 2_048
+    ) {
+        precondition(memory > 0 && openGroups > 0 && openPages > 0, "an index without memory")
         self.memory = memory
-        self.openChunks = openChunks
+        self.openGroups = openGroups
+        self.openPages = openPages
     }
 }
 

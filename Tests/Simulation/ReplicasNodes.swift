@@ -81,7 +81,7 @@ extension ReplicasScenario {
             address: PeerAddress(network: "c\(number)", socket: "", machine: "host\(number)"),
             masters: (1...masters).map { MasterID(rawValue: UInt16($0)) },
             segmentSize: sizes.segment, checkpointInterval: sizes.checkpoint, scrub: sizes.scrub,
-            cleaner: sizes.cleaner, index: IndexConfiguration(openChunks: 2))
+            cleaner: sizes.cleaner, index: IndexConfiguration(openGroups: 1, openPages: 2))
         let node = SimNode(
             place: place, name: "server-\(number)", peer: .server(id),
             capacity: sizes.capacity, drift: sizes.drift, random: &random

@@ -36,7 +36,7 @@ private struct Blocks {
     static func configuration(_ segment: Int) -> StoreConfiguration {
         StoreConfiguration(
             log: LogRun.configuration(segmentSize: segment), checkpointInterval: 8 << 20,
-            index: IndexConfiguration(openChunks: 2))
+            index: IndexConfiguration(openGroups: 1, openPages: 2))
     }
 
     /// The same again after a restart.

@@ -231,7 +231,7 @@ struct FormatTests {
     private static func items(_ random: inout SeededRandom) -> [UInt8] {
         var writer = ByteWriter()
         for _ in 0..<random.below(8) {
-            writer.write(UInt8(random.below(17)))
+            writer.write(UInt8(random.below(18)))
             for _ in 0..<random.below(12) { writer.write(UInt32(random.below(4))) }
         }
         return writer.bytes
@@ -310,57 +310,6 @@ struct FormatTests {
         let block = Self.block(items)
         let file = try #require(run.disk.files[.checkpoint(0)])
         #expect(Array(file.prefix(block.count)) == block)
-    }
-
-    @Test("the item of chunks with one extent has its documented bytes; of twins there is no index")
-    func smallChunks() throws {
-        var run = StoreRun(TestDisk())
-        run.settle()
-        let set = SetModel(set: SetID(rawValue: 3))
-        var random = SeededRandom(seed: 1)
-        _ = try run.store.adopt(set.start(Epoch(rawValue: 1), keeping: 0))
-        for number in 1...2 as ClosedRange<UInt64> {
-            let chunk = ChunkID(inode: InodeID(rawValue: number), index: 2, version: 7)
-            let record = Record(
-                set: set.set, epoch: Epoch(rawValue: 1), number: RecordNumber(rawValue: number),
-                session: .none, sequence: RequestNumber(rawValue: 0),
-                firstUnacked: RequestNumber(rawValue: 0), truncation: 0,
-                body: .write(SetModel.extent(chunk, &random)))
-            _ = try run.store.prepare(record)
-        }
-        run.settle()
-        run.store.commit(set.set, through: RecordNumber(rawValue: 2))
-        run.take(run.store.stop())
-        run.settle()
-        let file = try #require(run.disk.files[.checkpoint(0)])
-        var length = ByteReader(file[36..<40])
-        let items = Array(file[64..<64 + Int(try length.read(UInt32.self))])
-        let item = Array(items.suffix(13 + 2 * 60))
-        #expect(item.starts(with: hexadecimal("10 0300000000000000 02000000")))
-        for (index, name) in ["01", "02"].enumerated() {
-            let chunk = Array(item[(13 + 60 * index)...].prefix(60))
-            let names = "\(name)00000000000000 02000000 07000000 00000000"
-            #expect(chunk.starts(with: hexadecimal(names)))
-            #expect(Array(chunk[20..<36]) == hexadecimal("\(name)00000000000000 0100000000000000"))
-        }
-
-        func start(_ items: [UInt8]) -> Int {
-            var disk = run.disk
-            for file in disk.inventory.files.map(\.file) {
-                if case .checkpoint = file {
-                    _ = disk.perform(.remove(DiskOperation(rawValue: 0), file))
-                }
-            }
-            disk.add(.checkpoint(0), Self.block(items) + zeros(4_096))
-            var store = StoreRun(disk)
-            store.settle()
-            // The log tells of two records that nobody committed.
-            return store.store.chunks(of: set.set).count
-        }
-        #expect(start(items) == 2)
-        var twins = items
-        twins.replaceSubrange((twins.count - 60)..<(twins.count - 44), with: item[13..<29])
-        #expect(start(twins) == 0)
     }
 }
 

@@ -22,8 +22,8 @@ private struct Writer {
         _ = try run.store.adopt(SetModel(set: Self.set).start(Epoch(rawValue: 1), keeping: 0))
     }
 
-    static func chunk(_ number: Int) -> ChunkID {
-        ChunkID(inode: InodeID(rawValue: UInt64(1 + number)), index: 2, version: 7)
+    static func chunk(_ number: Int, index: UInt32 = 2) -> ChunkID {
+        ChunkID(inode: InodeID(rawValue: UInt64(1 + number)), index: index, version: 7)
     }
 
     mutating func log(_ body: RecordBody) throws {
@@ -35,11 +35,14 @@ private struct Writer {
         _ = try run.store.prepare(record)
         if number.rawValue % 64 == 0 { commit() }
     }
-    mutating func write(_ chunk: Int, _ block: Int, start: Int = 0, _ payload: [UInt8]) throws {
+    mutating func write(
+        _ chunk: Int, index: UInt32 = 2, _ block: Int, start: Int = 0, _ payload: [UInt8]
+    ) throws {
         try log(
             .write(
                 Extent(
-                    chunk: Self.chunk(chunk), block: UInt16(block), start: UInt32(start),
+                    chunk: Self.chunk(chunk, index: index), block: UInt16(block),
+                    start: UInt32(start),
                     length: UInt32(payload.count), codec: .raw, stored: Checksum(of: payload),
                     pages: [0], fileEnd: 0, modified: .zero, payload: payload[...])))
     }
@@ -59,83 +62,131 @@ private struct Writer {
 }
 
 struct IndexPageTests {
-    @Test("a page has its documented bytes")
-    func vector() throws {
+    /// A store whose index has a group with chunks of each form, and the items of it in its
+    /// checkpoint.
+    private static func sample() throws -> (writer: Writer, items: [UInt8]) {
         var writer = try Writer(IndexConfiguration())
         let bytes = [UInt8](repeating: 7, count: 300)
-        try writer.write(0, 32, start: 16, Array(bytes.prefix(4)))
-        try writer.write(0, 32, bytes)
-        try writer.write(0, 32, start: 500, bytes)
-        try writer.write(0, 34, bytes)
+        // One extent; a chunk that will be dropped; the next one of the same file, with three.
+        try writer.write(0, 3, Array(bytes.prefix(4)))
+        try writer.write(9, 0, bytes)
+        try writer.write(0, index: 3, 0, bytes)
+        try writer.write(0, index: 3, 0, start: 500, bytes)
+        try writer.write(0, index: 3, 2, bytes)
+        // In the second page; the first extent is replaced, the last one cut.
+        try writer.write(1, 32, start: 16, Array(bytes.prefix(4)))
+        try writer.write(1, 32, bytes)
+        try writer.write(1, 32, start: 500, bytes)
+        try writer.write(1, 34, bytes)
         writer.commit()
-        try writer.log(.trim(Writer.chunk(0), truncation: 1, from: UInt32(34 * Limits.block + 9)))
-        let page = Self.page
-        #expect(try writer.items().suffix(page.count) == page[...])
+        try writer.log(.trim(Writer.chunk(1), truncation: 1, from: UInt32(34 * Limits.block + 9)))
+        try writer.log(.drop([Writer.chunk(9)]))
+        return (writer, try writer.items())
     }
 
-    /// The item of the above. The first record is no more, the last was cut.
+    /// Its group of chunks, and the trims and the page of the last one.
+    private static let group = hexadecimal(
+        """
+        10 2b000000
+        20 02 02 07 06  4a 04 02 8601 78 00 03 00
+        80
+        47 03  5d 04 10 00 ab02 00  5e 00 00 f403 ab02 00  5e 02 00 00 ab02 00
+        6e 02 02 01
+        """)
+    private static let trims = hexadecimal("0f 03 01000000 0a00000000000000 01000000 09002200")
     private static let page = hexadecimal(
         """
-        0c 1d000000 81 00 00
-        49 04 02 8c01 78 00 ab02 00
-        5e 00 00 f403 ab02 00
-        5e 02 00 00 ab02 a302
+        0c 03 1d000000
+        81 00 00  49 0e 02 d201 78 00 ab02 00  5e 00 00 f403 ab02 00  5e 02 00 00 ab02 a302
         """)
 
-    @Test("a page with any byte changed is refused, or is another page; no store fails")
-    func fuzz() throws {
-        var writer = try Writer(IndexConfiguration())
-        let items = try writer.items()
-        var chunk = ByteWriter()
-        chunk.write(11 as UInt8)
-        chunk.write(Writer.chunk(0))
-        chunk.write(Writer.set)
-        chunk.write(1 as UInt32)
+    @Test("groups and pages have their documented bytes")
+    func vector() throws {
+        let expected = Self.group + Self.trims + Self.page
+        #expect(try Self.sample().items.suffix(expected.count) == expected[...])
+    }
 
-        /// Blocks that the store finds; nil if it took the checkpoint for damaged.
-        func start(_ page: [UInt8]) -> Int? {
-            var disk = writer.run.disk
+    /// A store whose checkpoint has other chunks.
+    private struct Changed {
+        let disk: TestDisk
+        let set: [UInt8]
+
+        init() throws {
+            let (writer, items) = try IndexPageTests.sample()
+            disk = writer.run.disk
+            let chunks = IndexPageTests.group + IndexPageTests.trims + IndexPageTests.page
+            set = Array(items.dropLast(chunks.count))
+        }
+        /// How many chunks it finds; nil if it took the checkpoint for damaged.
+        func start(_ chunks: [UInt8]) -> Int? {
+            var disk = disk
             _ = disk.perform(.remove(DiskOperation(rawValue: 0), .checkpoint(0)))
-            disk.add(
-                .checkpoint(0), FormatTests.block(items + chunk.bytes + page) + zeros(4_096))
+            disk.add(.checkpoint(0), FormatTests.block(set + chunks) + zeros(4_096))
             var run = StoreRun(disk)
             run.settle()
             #expect(run.failure == nil && run.store.isReady)
-            _ = run.read(Writer.set, Writer.chunk(0), 30..<64)
-            let isThere = run.store.chunks(of: Writer.set) == [Writer.chunk(0)]
-            return isThere ? run.store.blockCount(Writer.chunk(0)) : nil
+            let found = run.store.chunks(of: Writer.set)
+            for chunk in found { _ = run.read(Writer.set, chunk, 0..<64) }
+            // The log tells of records that nobody committed.
+            return run.store.committed(Writer.set) == .none ? nil : found.count
         }
-        #expect(start(Self.page) == 35)
+    }
+
+    @Test("with any byte changed they are refused, or are others; no store fails")
+    func fuzz() throws {
+        let changed = try Changed()
+        let (group, trims, page) = (Self.group, Self.trims, Self.page)
+        let whole = group + trims + page
+        #expect(changed.start(whole) == 3)
         var random = SeededRandom(seed: 51)
         var refused = 0
-        for place in Self.page.indices {
-            for _ in 0..<12 {
-                var page = Self.page
-                page[place] ^= UInt8(1 + random.below(255))
-                if start(page) == nil { refused += 1 }
+        for place in whole.indices {
+            for _ in 0..<8 {
+                var other = whole
+                other[place] ^= UInt8(1 + random.below(255))
+                if changed.start(other) == nil { refused += 1 }
             }
         }
-        #expect(refused > 200)
-        // Cut short, with its length and without.
-        for length in 5..<Self.page.count {
-            var page = Array(Self.page.prefix(length))
-            _ = start(page)
-            page.replaceSubrange(1..<5, with: little(UInt32(length - 5)))
-            _ = start(page)
+        #expect(refused > whole.count * 3)
+        // Cut short, with the length and without.
+        for length in 6..<page.count {
+            var short = Array(page.prefix(length))
+            #expect(changed.start(group + trims + short) == nil)
+            short.replaceSubrange(2..<6, with: little(UInt32(length - 6)))
+            _ = changed.start(group + trims + short)
         }
-        // What is told of all entries: no piles, segments 0 to 1; and no chunk has page 33.
+        // What is told of all extents of a page: no piles, segments 0 to 1; no chunk has page 33.
         for head in ["01 00 00", "81 00 01", "a1 00 00"] {
-            var page = Self.page
-            page.replaceSubrange(5..<8, with: hexadecimal(head))
-            #expect(start(page) == nil)
+            var other = page
+            other.replaceSubrange(6..<9, with: hexadecimal(head))
+            #expect(changed.start(group + trims + other) == nil)
         }
-        // Twice: the second does not come after the first.
-        #expect(start(Self.page + Self.page) == nil)
+        // Without a rest, with one twice, of a chunk that has none, or no group.
+        for other in [group, group + page + page, page, trims] {
+            #expect(changed.start(other) == nil)
+        }
+        for place in [0, 1, 2, 4] {
+            var other = page
+            other[1] = UInt8(place)
+            #expect(changed.start(group + trims + other) == nil)
+        }
+        // Chunks twice, in a full group or not; a group that is not full before another.
+        #expect(changed.start(whole + whole) == nil)
+        let free = [UInt8](repeating: 0x80, count: 12)
+        var full = group + free
+        full[1] += 12
+        #expect(changed.start(full + trims + page) == 3)
+        #expect(changed.start(full + trims + page + whole) == nil)
+        #expect(changed.start(full + trims + page + hexadecimal("10 01000000 80")) == 3)
+        #expect(changed.start(whole + hexadecimal("10 01000000 80")) == nil)
+        full += [0x80]
+        full[1] += 1
+        #expect(changed.start(full + trims + page) == nil)
     }
 
     @Test("whole blocks take few bytes each, small files no more than before; a restart keeps both")
     func memory() throws {
-        var writer = try Writer(IndexConfiguration(openChunks: 4), capacity: 64 << 20)
+        var writer = try Writer(IndexConfiguration(openGroups: 4, openPages: 4), capacity: 64 << 20)
         let (chunks, blocks) = (20, 256)
         // Two files at a time, as clients write them.
         for chunk in stride(from: 0, to: chunks, by: 2) {
@@ -153,13 +204,14 @@ struct IndexPageTests {
         #expect(again.store.usage(Writer.set).stored == UInt64(chunks * blocks * 3))
         #expect(again.store.indexMemory < chunks * blocks * 11)
         let before = again.store.indexMemory
-        // One block is written anew: its page is open, the others stay as they are.
+        // One block is written anew: its page is open, and packed again after others.
         writer.run = again
         try writer.write(7, 100, [4, 5, 6])
+        let newest = writer.number
+        for chunk in [40, 60] { try writer.write(chunk, 0, [1]) }
         writer.commit()
-        let grown = writer.run.store.indexMemory - before
-        #expect(grown > 32 * 20 && grown < 32 * 100)
-        #expect(writer.run.store.newest(Writer.chunk(7), 100) == writer.number)
+        #expect(writer.run.store.indexMemory < before + 1_000)
+        #expect(writer.run.store.newest(Writer.chunk(7), 100) == newest)
         #expect(writer.run.store.newest(Writer.chunk(7), 99) != .none)
     }
 
@@ -201,7 +253,7 @@ struct IndexPageTests {
         }
         writer.commit()
         // Chunks that were cut to nothing still have their names.
-        #expect(writer.run.store.indexMemory < written * 100)
+        #expect(writer.run.store.indexMemory < written * 130)
         #expect(writer.run.store.usage(Writer.set).stored == 0)
     }
 }

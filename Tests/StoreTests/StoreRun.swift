@@ -23,7 +23,7 @@ struct StoreRun {
         StoreConfiguration(
             log: LogRun.configuration(), checkpointInterval: interval,
             cleaner: CleanerConfiguration(startPercent: percent),
-            index: IndexConfiguration(openChunks: 1))
+            index: IndexConfiguration(openGroups: 2, openPages: 1))
     }
 
     init(_ disk: TestDisk, _ configuration: StoreConfiguration = configuration()) {

@@ -1,0 +1,134 @@
+// The slots of a disk's chunks, in groups of 16.
+//
+// Invariants:
+//  1. The order of the slots is that of their making.
+//  2. No change moves more than one segment's groups.
+//  3. All groups but the last one are full; a slot without a chunk is free.
+
+import Base
+
+/// See the head of this file.
+struct ChunkSlots: Sendable {
+    private enum Group: Sendable {
+        case open([ChunkState?])
+        case packed(ChunkGroup)
+    }
+    /// Groups that are copied together when one of them changes while a checkpoint is written.
+    private static let segment = 64
+    private var segments: [[Group]] = []
+    /// All slots.
+    private(set) var count = 0
+    /// Bytes of memory that the packed groups take.
+    private(set) var memory = 0
+
+    /// How many groups there are.
+    var groups: Int { (count + ChunkGroup.size - 1) / ChunkGroup.size }
+
+    private subscript(group number: Int) -> Group {
+        get { segments[number / Self.segment][number % Self.segment] }
+        set { segments[number / Self.segment][number % Self.segment] = newValue }
+    }
+
+    /// What is in the slots of a group, from its first; nil: free.
+    func chunks(ofGroup number: Int) -> [ChunkState?] {
+        switch self[group: number] {
+        case .open(let chunks): chunks
+        case .packed(let group): group.chunks
+        }
+    }
+    /// A group as it is, or as it would be, packed.
+    func packed(_ number: Int) -> ChunkGroup {
+        switch self[group: number] {
+        case .open(let chunks): ChunkGroup(chunks)
+        case .packed(let group): group
+        }
+    }
+    /// Calls `body` with each chunk, in the order of the slots.
+    func visit(_ body: (ChunkState) -> Void) {
+        for number in 0..<groups {
+            for case let chunk? in chunks(ofGroup: number) { body(chunk) }
+        }
+    }
+
+    subscript(slot: Int) -> ChunkState? {
+        switch self[group: slot / ChunkGroup.size] {
+        case .open(let chunks): chunks[slot % ChunkGroup.size]
+        case .packed(let group): group.chunk(slot % ChunkGroup.size)
+        }
+    }
+    /// The chunk in a slot.
+    func id(_ slot: Int) -> ChunkID? {
+        switch self[group: slot / ChunkGroup.size] {
+        case .open(let chunks): chunks[slot % ChunkGroup.size]?.id
+        case .packed(let group): group.id(slot % ChunkGroup.size)
+        }
+    }
+
+    /// Whether a chunk's group is open.
+    func isOpen(_ slot: Int) -> Bool {
+        if case .open = self[group: slot / ChunkGroup.size] { true } else { false }
+    }
+    /// Changes a chunk of an open group in place; returns what `body` does.
+    mutating func change<Result>(
+        _ slot: Int, _ body: (inout ChunkState) -> Result
+    ) -> Result? {
+        let number = slot / ChunkGroup.size
+        guard case .open(var chunks) = self[group: number] else {
+            preconditionFailure("a packed group is not changed")
+        }
+        // Nothing else holds it meanwhile.
+        self[group: number] = .open([])
+        defer { self[group: number] = .open(chunks) }
+        guard var chunk = chunks[slot % ChunkGroup.size] else { return nil }
+        chunks[slot % ChunkGroup.size] = nil
+        defer { chunks[slot % ChunkGroup.size] = chunk }
+        return body(&chunk)
+    }
+    /// Puts a chunk, or none, into a slot of an open group, or behind its last.
+    mutating func put(_ chunk: ChunkState?, _ slot: Int) {
+        let number = slot / ChunkGroup.size
+        guard case .open(var chunks) = self[group: number] else {
+            preconditionFailure("a packed group is not changed")
+        }
+        self[group: number] = .open([])
+        if slot == count {
+            chunks.append(chunk)
+            count += 1
+        } else {
+            chunks[slot % ChunkGroup.size] = chunk
+        }
+        self[group: number] = .open(chunks)
+    }
+
+    /// Adds a packed group; false if the last one is not full.
+    mutating func append(_ group: ChunkGroup) -> Bool {
+        guard count % ChunkGroup.size == 0 else { return false }
+        memory += group.memory
+        count += group.count
+        append(Group.packed(group))
+        return true
+    }
+    private mutating func append(_ group: Group) {
+        if segments.last.map({ $0.count == Self.segment }) ?? true { segments.append([]) }
+        segments[segments.count - 1].append(group)
+    }
+
+    /// Opens a group, or makes it, behind the last; false if it is open.
+    mutating func open(_ number: Int) -> Bool {
+        if number == groups {
+            append(Group.open([]))
+            return true
+        }
+        guard case .packed(let group) = self[group: number] else { return false }
+        memory -= group.memory
+        self[group: number] = .open(group.chunks)
+        return true
+    }
+    /// Packs an open group.
+    mutating func pack(_ number: Int) {
+        guard case .open(let chunks) = self[group: number] else { return }
+        let group = ChunkGroup(chunks)
+        memory += group.memory
+        self[group: number] = .packed(group)
+    }
+}
