@@ -211,7 +211,8 @@ extension ChunkServerCore {
             load.sample(waiting: waiters.count, now)
             tellOfIndex()
             return DiskReport(
-                disk: disk, incarnation: incarnation, capacity: capacity, used: store.used,
+                disk: disk, incarnation: incarnation, capacity: store.reachable(of: capacity),
+                used: store.living,
                 stored: usage.stored, logical: usage.logical, recentBytes: recent.rate(now: now),
                 queue: load.waiting, flushTime: load.flushTime,
                 // What is on a rebuilt one can't be trusted: it is copied again, elsewhere.
@@ -230,7 +231,9 @@ extension ChunkServerCore {
                 "the index of disk \(disk) takes the \(bound) MiB of memory that it may: the disk "
                     + "counts as full; give it more with --index-memory, or move data away")
         }
-        saidIndexFull = store.isIndexFull
+        // It may go up and down at the bound.
+        let isBelow = store.indexMemory < configuration.index.memory / 8 * 7
+        saidIndexFull = store.isIndexFull || saidIndexFull && !isBelow
     }
 
     mutating func takeOrders(_ frame: Frame, from master: MasterID) {

@@ -132,6 +132,8 @@ package struct SetReplica: Hashable, Sendable {
     /// Peers that wait for a load.
     var fetchers: [Fetcher] = []
     var repairs: [Repair] = []
+    /// Repairs up to this one had their turn, and those after it have it now.
+    var passed = RecordNumber.none
     /// What it granted to primaries, and until when (C11).
     var grants: [OpenGrant] = []
     /// It does not serve as the primary before: an older one's lease may last so long (C11).

@@ -197,7 +197,7 @@ extension SetReplica {
     /// What is committed, could not be read again a while later, and is refused by all others.
     private mutating func giveUp() {
         let others = others
-        let gone = repairs.prefix(Limits.recordLoads).filter { repair in
+        let gone = inTurn.filter { repair in
             repair.number <= committed && repair.attempts > 1 && !loading.contains(repair.number)
                 && others.allSatisfy { repair.refusals.contains($0) }
         }
@@ -208,11 +208,28 @@ extension SetReplica {
         }
     }
 
+    /// The repairs that are tried now.
+    private var inTurn: ArraySlice<Repair> {
+        let first = repairs.firstIndex { $0.number > passed } ?? 0
+        return repairs[first...].prefix(Limits.recordLoads)
+    }
+
+    /// What nobody could give waits while others have their turn.
+    private mutating func passRepairs(_ patience: Int) {
+        let inTurn = inTurn
+        guard inTurn.count < repairs.count, let last = inTurn.last,
+            inTurn.allSatisfy({ $0.due <= now && $0.attempts >= patience })
+        else { return }
+        for index in inTurn.indices { repairs[index].attempts = 0 }
+        passed = last.number
+    }
+
     private mutating func tickRepairs() {
         if acceptsLoss { giveUp() }
         guard isActive else { return }
         let others = others
-        for repair in repairs.prefix(Limits.recordLoads) where repair.due <= now {
+        passRepairs(others.count + 2)
+        for repair in inTurn where repair.due <= now {
             guard let index = repairs.firstIndex(where: { $0.number == repair.number }) else {
                 continue
             }
@@ -264,7 +281,7 @@ extension SetReplica {
         default: break
         }
         if !repairs.isEmpty, isActive {
-            for repair in repairs.prefix(Limits.recordLoads) { consider(repair.due) }
+            for repair in inTurn { consider(repair.due) }
         }
         return first
     }

@@ -15,6 +15,7 @@ extension SetReplica {
         ownDelay = AnswerDelay()
         copyBudget = .max / 2
         wantsCopyBudget = false
+        passed = .none
         for index in repairs.indices {
             repairs[index].due = .zero
             repairs[index].attempts = 0

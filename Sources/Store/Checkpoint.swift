@@ -267,7 +267,7 @@ extension LogPlace {
         headerLength = try reader.read()
         payloadLength = try reader.read()
         guard segment < 1 << 24, headerLength <= Limits.recordHeader,
-            payloadLength <= Limits.recordPayload
+            payloadLength <= Limits.recordPayload, Int(offset) % Limits.recordAlignment == 0
         else { throw .invalid(field: "place", value: UInt64(segment)) }
     }
 }

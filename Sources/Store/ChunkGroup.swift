@@ -36,6 +36,8 @@ struct ChunkGroup: Sendable {
     let rests: [Rest]
     /// Bytes of memory, about.
     let memory: Int
+    /// Chunks are of these sets, and maybe not of all between; nil without any chunk.
+    private let sets: ClosedRange<SetID>?
 
     /// Packs chunks, and their pages.
     init(_ chunks: [ChunkState?]) {
@@ -49,12 +51,16 @@ struct ChunkGroup: Sendable {
             }
         }
         // No more memory than it needs.
-        self.init(writer.bytes.withUnsafeBytes { Array($0) }, chunks.count, rests)
+        self.init(writer.bytes.withUnsafeBytes { Array($0) }, chunks, rests)
     }
 
-    private init(_ bytes: [UInt8], _ count: Int, _ rests: [Rest]) {
+    private init(_ bytes: [UInt8], _ chunks: [ChunkState?], _ rests: [Rest]) {
         self.bytes = bytes
-        self.count = count
+        count = chunks.count
+        sets = chunks.reduce(nil as ClosedRange<SetID>?) { sets, chunk in
+            guard let set = chunk?.set else { return sets }
+            return sets.map { min($0.lowerBound, set)...max($0.upperBound, set) } ?? set...set
+        }
         self.rests = rests
         memory = rests.reduce(
             48 + MemoryLayout<ChunkGroup>.stride + bytes.count + (rests.isEmpty ? 0 : 48)
@@ -80,6 +86,7 @@ struct ChunkGroup: Sendable {
                 if hasRest { incomplete.append(chunks.count) }
                 chunks.append(chunk)
             }
+            if chunks.isEmpty { throw .truncated }
         }
         mutating func add(
             _ page: PackedPage, _ entries: [ExtentEntry], _ place: Int
@@ -100,9 +107,12 @@ struct ChunkGroup: Sendable {
                 Rest(trims: chunks[place]?.trims ?? [], pages: chunks[place]?.pages ?? [])
             }
             return rests.contains(where: \.isEmpty)
-                ? nil : ChunkGroup(bytes, chunks.count, rests)
+                ? nil : ChunkGroup(bytes, chunks, rests)
         }
     }
+
+    /// False if no chunk of the set is here.
+    func mayHave(_ set: SetID) -> Bool { sets?.contains(set) ?? false }
 
     /// What is in its slots.
     var chunks: [ChunkState?] {

@@ -41,7 +41,6 @@ struct ExtentEntry: Hashable, Sendable {
         last = UInt16(extent.length - 1)
     }
 
-    var isNone: Bool { visible == 0 }
     /// Its bytes were given up (decision 0020).
     var isLost: Bool { stored == 0 }
     var layer: BlockLayer {

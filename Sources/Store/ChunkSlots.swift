@@ -10,7 +10,8 @@ import Base
 /// See the head of this file.
 struct ChunkSlots: Sendable {
     private enum Group: Sendable {
-        case open([ChunkState?])
+        /// Its memory is counted as it was before.
+        case open([ChunkState?], memory: Int)
         case packed(ChunkGroup)
     }
     /// Groups that are copied together when one of them changes while a checkpoint is written.
@@ -18,7 +19,7 @@ struct ChunkSlots: Sendable {
     private var segments: [[Group]] = []
     /// All slots.
     private(set) var count = 0
-    /// Bytes of memory that the packed groups take.
+    /// Bytes of memory that the groups take, packed.
     private(set) var memory = 0
 
     /// How many groups there are.
@@ -32,34 +33,35 @@ struct ChunkSlots: Sendable {
     /// What is in the slots of a group, from its first; nil: free.
     func chunks(ofGroup number: Int) -> [ChunkState?] {
         switch self[group: number] {
-        case .open(let chunks): chunks
+        case .open(let chunks, _): chunks
         case .packed(let group): group.chunks
         }
     }
     /// A group as it is, or as it would be, packed.
     func packed(_ number: Int) -> ChunkGroup {
         switch self[group: number] {
-        case .open(let chunks): ChunkGroup(chunks)
+        case .open(let chunks, _): ChunkGroup(chunks)
         case .packed(let group): group
         }
     }
-    /// Calls `body` with each chunk, in the order of the slots.
-    func visit(_ body: (ChunkState) -> Void) {
+    /// Calls `body` with each chunk of a set, in the order of the slots.
+    func visit(_ set: SetID, _ body: (ChunkState) -> Void) {
         for number in 0..<groups {
-            for case let chunk? in chunks(ofGroup: number) { body(chunk) }
+            if case .packed(let group) = self[group: number], !group.mayHave(set) { continue }
+            for case let chunk? in chunks(ofGroup: number) where chunk.set == set { body(chunk) }
         }
     }
 
     subscript(slot: Int) -> ChunkState? {
         switch self[group: slot / ChunkGroup.size] {
-        case .open(let chunks): chunks[slot % ChunkGroup.size]
+        case .open(let chunks, _): chunks[slot % ChunkGroup.size]
         case .packed(let group): group.chunk(slot % ChunkGroup.size)
         }
     }
     /// The chunk in a slot.
     func id(_ slot: Int) -> ChunkID? {
         switch self[group: slot / ChunkGroup.size] {
-        case .open(let chunks): chunks[slot % ChunkGroup.size]?.id
+        case .open(let chunks, _): chunks[slot % ChunkGroup.size]?.id
         case .packed(let group): group.id(slot % ChunkGroup.size)
         }
     }
@@ -72,32 +74,32 @@ struct ChunkSlots: Sendable {
     mutating func change<Result>(
         _ slot: Int, _ body: (inout ChunkState) -> Result
     ) -> Result? {
-        let number = slot / ChunkGroup.size
-        guard case .open(var chunks) = self[group: number] else {
-            preconditionFailure("a packed group is not changed")
+        change(group: slot) { chunks, place in
+            guard var chunk = chunks[place] else { return nil }
+            // Nothing else holds it meanwhile.
+            chunks[place] = nil
+            defer { chunks[place] = chunk }
+            return body(&chunk)
         }
-        // Nothing else holds it meanwhile.
-        self[group: number] = .open([])
-        defer { self[group: number] = .open(chunks) }
-        guard var chunk = chunks[slot % ChunkGroup.size] else { return nil }
-        chunks[slot % ChunkGroup.size] = nil
-        defer { chunks[slot % ChunkGroup.size] = chunk }
-        return body(&chunk)
     }
     /// Puts a chunk, or none, into a slot of an open group, or behind its last.
     mutating func put(_ chunk: ChunkState?, _ slot: Int) {
+        let isNew = slot == count
+        if isNew { count += 1 }
+        change(group: slot) { chunks, place in
+            if isNew { chunks.append(chunk) } else { chunks[place] = chunk }
+        }
+    }
+    private mutating func change<Result>(
+        group slot: Int, _ body: (inout [ChunkState?], Int) -> Result
+    ) -> Result {
         let number = slot / ChunkGroup.size
-        guard case .open(var chunks) = self[group: number] else {
+        guard case .open(var chunks, let memory) = self[group: number] else {
             preconditionFailure("a packed group is not changed")
         }
-        self[group: number] = .open([])
-        if slot == count {
-            chunks.append(chunk)
-            count += 1
-        } else {
-            chunks[slot % ChunkGroup.size] = chunk
-        }
-        self[group: number] = .open(chunks)
+        self[group: number] = .open([], memory: 0)
+        defer { self[group: number] = .open(chunks, memory: memory) }
+        return body(&chunks, slot % ChunkGroup.size)
     }
 
     /// Adds a packed group; false if the last one is not full.
@@ -116,19 +118,18 @@ struct ChunkSlots: Sendable {
     /// Opens a group, or makes it, behind the last; false if it is open.
     mutating func open(_ number: Int) -> Bool {
         if number == groups {
-            append(Group.open([]))
+            append(Group.open([], memory: 0))
             return true
         }
         guard case .packed(let group) = self[group: number] else { return false }
-        memory -= group.memory
-        self[group: number] = .open(group.chunks)
+        self[group: number] = .open(group.chunks, memory: group.memory)
         return true
     }
     /// Packs an open group.
     mutating func pack(_ number: Int) {
-        guard case .open(let chunks) = self[group: number] else { return }
+        guard case .open(let chunks, let before) = self[group: number] else { return }
         let group = ChunkGroup(chunks)
-        memory += group.memory
+        memory += group.memory - before
         self[group: number] = .packed(group)
     }
 }

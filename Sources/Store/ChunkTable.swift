@@ -3,7 +3,7 @@
 //
 //   ChunkLookup: chunk -> slot     ChunkSlots: slot -> chunk, in groups of 16, packed or open
 //
-// Invariant: groups and pages that are open are in their ring.
+// Invariant: groups that are open, and pages that were opened to be changed, are in their ring.
 
 import Base
 

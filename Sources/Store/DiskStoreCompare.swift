@@ -68,7 +68,7 @@ extension DiskStore {
     /// The chunks of a set, ascending. Slow.
     package func chunks(of set: SetID) -> [ChunkID] {
         var found: [ChunkID] = []
-        chunks.slots.visit { if $0.set == set { found.append($0.id) } }
+        chunks.slots.visit(set) { found.append($0.id) }
         return found.sorted()
     }
     /// Blocks of a chunk from the first to the last with anything in it.

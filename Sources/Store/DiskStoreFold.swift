@@ -47,7 +47,7 @@ struct FoldQueue: Sendable {
     /// There are others.
     var isIncomplete = true
     var due = Instant.zero
-    /// The next group of a look through the index.
+    /// The next slot of a look through the index.
     var cursor: Int?
     /// What a block could have when the last look began.
     var lookedFor = Int.max
@@ -203,16 +203,21 @@ extension DiskStore {
 
     private mutating func lookForFolds() {
         var left = FoldQueue.step
-        while let group = folds.cursor {
-            guard group < chunks.slots.groups, !folds.isFull else {
+        while let slot = folds.cursor {
+            guard slot < chunks.slots.count else {
                 folds.cursor = nil
                 return
             }
-            guard left > 0 else { return }
-            folds.cursor = group + 1
-            for case let chunk? in chunks.slots.chunks(ofGroup: group) {
+            let (group, place) = slot.quotientAndRemainder(dividingBy: ChunkGroup.size)
+            for (offset, chunk) in chunks.slots.chunks(ofGroup: group)[place...].enumerated() {
+                if folds.isFull {
+                    folds.cursor = nil
+                    return
+                }
+                if left <= 0 { return }
                 left -= 1
-                lookForFolds(in: chunk, &left)
+                folds.cursor = slot + offset + 1
+                if let chunk { lookForFolds(in: chunk, &left) }
             }
         }
     }

@@ -47,7 +47,9 @@ extension DiskStore {
     /// The set starts from nothing (C9).
     private mutating func empty(_ index: Int) {
         let set = ledgers[index].set
-        for chunk in chunks(of: set) {
+        var gone: [ChunkID] = []
+        chunks.slots.visit(set) { gone.append($0.id) }
+        for chunk in gone {
             chunks.remove(chunk, &ledgers[index].usage, &book)
         }
         for gone in ledgers[index].dropped { dropped[gone.chunk] = nil }

@@ -48,22 +48,25 @@ extension DiskStore {
         part(percent: UInt64(configuration.cleaner.startPercent), segments: 6, ofFew: 4)
     }
 
-    /// Whether so many bytes of new data have space beside the reserve.
-    package func hasRoom(forData bytes: Int) -> Bool {
+    /// Whether so many bytes of new data have space beside the reserve, and in the index.
+    package func hasRoom(forData bytes: Int) -> Bool { hasSpace(bytes) && !isIndexFull }
+    /// Whether so many bytes have space beside the reserve.
+    func hasSpace(_ bytes: Int) -> Bool {
         let isHopeless = isShort && cleaner.isStuck
         return UInt64(book.total + bytes) + reserve < log.totalBytes && !isHopeless
-            && !isIndexFull
     }
     /// Bytes of memory that the index takes, about.
     package var indexMemory: Int { chunks.memory }
     /// The index takes all the memory it may (decision 0021).
     package var isIndexFull: Bool { indexMemory >= configuration.index.memory }
-    /// Bytes of log that living records take; where the memory of the index gets short first, as
-    /// much as tells others in time: none of the capacity at half of the memory, all at all.
-    package var used: UInt64 {
+    /// Of a disk's capacity, what data like its own can reach: where the memory of the index gets
+    /// short first, less, so that others get the new data in time. All of it up to half of the
+    /// memory; at all of the memory what it has.
+    package func reachable(of capacity: UInt64) -> UInt64 {
         let half = configuration.index.memory / 2
         let beyond = min(max(0, indexMemory - half), half)
-        return max(living, capacity / 1_000 * UInt64(beyond * 1_000 / max(1, half)))
+        guard beyond > 0, living < capacity else { return capacity }
+        return capacity - (capacity - living) / 1_000 * UInt64(beyond * 1_000 / half)
     }
     /// How many segments there should be: others may fill the file system at any time, and then
     /// the cleaner needs some beside what is alive.
@@ -76,12 +79,17 @@ extension DiskStore {
         let bound = UInt64(book.total + Limits.framePayload) + reserve
         return bound < log.totalBytes ? log.totalBytes - bound : 0
     }
-    /// How many runs a block may have: fewer when there is little space; 0: nothing that folding
-    /// makes smaller stays.
+    /// How many runs a block may have: fewer when there is little space, or memory; 0: nothing that
+    /// folding makes smaller stays.
     var foldRuns: Int {
         let runs = configuration.cleaner.foldRuns
-        let plenty = log.totalBytes / 8
-        return space >= plenty ? runs : Int(space * UInt64(runs) / max(1, plenty))
+        func part(_ left: UInt64, ofPlenty plenty: UInt64) -> Int {
+            left >= plenty ? runs : Int(left * UInt64(runs) / max(1, plenty))
+        }
+        let memory = configuration.index.memory
+        let bySpace = part(space, ofPlenty: log.totalBytes / 8)
+        return min(
+            bySpace, part(UInt64(max(0, memory - indexMemory)), ofPlenty: UInt64(memory / 8)))
     }
     /// What the disk can take now.
     package var fill: DiskFill {

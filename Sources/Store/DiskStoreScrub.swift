@@ -172,7 +172,7 @@ extension DiskStore {
         guard scrubber.isUnsaved, scrubber.savedAt.map({ now - $0 >= Scrubber.savePause }) ?? true
         else { return }
         scrubber.savedAt = now
-        guard hasRoom(forData: Limits.groupAlignment), !isShort else { return }
+        guard hasSpace(Limits.groupAlignment), !isShort else { return }
         scrubber.isUnsaved = false
         var writer = ByteWriter(capacity: 128)
         scrubber.progress.encode(into: &writer)

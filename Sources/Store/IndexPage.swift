@@ -2,7 +2,7 @@
 // disk has hundreds of millions of them, and most say what was to be expected after the one before:
 // such a one takes 2 to 4 bytes instead of 40 (decision 0021; docs/FORMATS.md, *index page*).
 //
-//   open -> packed  when others were changed since: some of the chunk, or many other chunks
+//   open -> packed  when many others were changed since
 //   packed -> open  to be changed
 //
 // Invariants:
@@ -23,8 +23,6 @@ enum IndexPage: Sendable {
     static let empty = IndexPage.open([])
 
     var isEmpty: Bool { if case .open(let entries) = self { entries.isEmpty } else { false } }
-    /// Whether there is anything to pack.
-    var isOpen: Bool { if case .open(let entries) = self { !entries.isEmpty } else { false } }
 
     var entries: [ExtentEntry] {
         switch self {
@@ -69,9 +67,9 @@ enum IndexPage: Sendable {
     var memory: Int {
         let own = MemoryLayout<IndexPage>.size
         switch self {
-        case .open(let entries) where entries.capacity == 0: return own
+        case .open(let entries) where entries.isEmpty: return own
         case .open(let entries):
-            return own + 48 + entries.capacity * MemoryLayout<ExtentEntry>.stride
+            return own + 48 + entries.count * MemoryLayout<ExtentEntry>.stride
         case .packed(let page): return own + 48 + page.bytes.count
         }
     }

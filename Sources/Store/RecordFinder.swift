@@ -30,8 +30,7 @@ struct RecordFinder: Sendable {
         set = ledger.set
         through = ledger.committed
         var found: [Entry] = []
-        chunks.slots.visit { chunk in
-            guard chunk.set == ledger.set else { return }
+        chunks.slots.visit(ledger.set) { chunk in
             for trim in chunk.trims {
                 found.append(Entry(number: trim.number, trace: .trim(chunk.id)))
             }

@@ -14,8 +14,8 @@ struct SegmentScan: Sendable {
     fileprivate(set) var found: [[ScrubItem]]
     /// The place in `found` of a segment, by its number; -1: it is none of them.
     private var places: [Int8] = []
-    /// Of the index, that is looked at next.
-    fileprivate var group = 0
+    /// The slot that is looked at next.
+    fileprivate var slot = 0
 
     fileprivate init(_ segments: [UInt32]) {
         found = segments.map { _ in [] }
@@ -73,10 +73,14 @@ extension DiskStore {
     /// Looks at some more of the index; true at its end.
     func advance(_ scan: inout SegmentScan) -> Bool {
         var left = SegmentScan.step
-        while scan.group < chunks.slots.groups {
-            if left <= 0 { return false }
-            for case let chunk? in chunks.slots.chunks(ofGroup: scan.group) {
-                left -= 1 + chunk.pages.count
+        while scan.slot < chunks.slots.count {
+            let (group, place) = scan.slot.quotientAndRemainder(dividingBy: ChunkGroup.size)
+            for chunk in chunks.slots.chunks(ofGroup: group)[place...] {
+                if left <= 0 { return false }
+                left -= 1
+                scan.slot += 1
+                guard let chunk else { continue }
+                left -= chunk.pages.count
                 chunk.visit(where: scan.mayHave) { entry in
                     left -= 1
                     guard let place = scan.place(entry.segment) else { return }
@@ -88,7 +92,6 @@ extension DiskStore {
                                 visible: 0, slot: 0, order: 0)))
                 }
             }
-            scan.group += 1
         }
         scan.end()
         return true

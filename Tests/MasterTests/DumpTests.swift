@@ -223,3 +223,32 @@ func adoptionWithoutMissing() throws {
     #expect(group.servers[2].discards.isEmpty)
     #expect(group.servers.allSatisfy { $0.fills.allSatisfy { $0.learner.disk.rawValue != 30 } })
 }
+
+@Test("An accepted loss does not come back with a dump (decision 0020)")
+func acceptedLossEnds() throws {
+    let (old, session, _) = try filled()
+    let set = try #require(old.servers[0].sets.keys.sorted().first)
+    let before = try #require(old.servers[0].views[set])
+    for index in old.servers.indices { old.servers[index].sets[set]?.hasRot = true }
+    let order = Operation.acceptLoss(
+        set, before.epoch, members: before.members, primary: before.primary)
+    #expect(old.change(session, 1_000, .operate(order)) == .done)
+    #expect(old.run { $0.servers[0].views[set]?.acceptsLoss == true })
+    let bytes = try #require(written(old))
+    var dump = try read(bytes)
+    try dump.startOver()
+    let group = MasterGroup(masters: 3, segmentSize: 64 << 10, trashTime: .zero)
+    group.servers = old.servers
+    for index in group.servers.indices {
+        group.servers[index].sets[set]?.hasRot = false
+        group.servers[index].views = [:]
+        group.servers[index].target = 0
+    }
+    group.start(on: (0..<3).map { folder(dump, $0) })
+    let again = try #require(group.openSession(2))
+    #expect(group.change(again, 1, .operate(.adopt(withoutMissing: false))) == .done)
+    #expect(group.run { $0.servers.allSatisfy { $0.views[set] != nil } })
+    let view = try #require(group.servers[0].views[set])
+    #expect(view.epoch == Epoch(rawValue: before.epoch.rawValue + 1 + Limits.loadedEpochs))
+    #expect(!view.acceptsLoss && view.members == before.members)
+}

@@ -82,6 +82,27 @@ import Testing
         #expect(isCopied)
     }
 
+    @Test("What nobody can give does not hold up the repair of what comes after it (C17)")
+    func turns() throws {
+        var world = try damaged([:])
+        try world.finish(5...50)
+        for _ in 0..<100 { world.round() }
+        let all = (1...50 as ClosedRange<UInt64>).map { RecordNumber(rawValue: $0) }
+        // More than are tried at one time, and some behind them that the other member has.
+        let gone = Array(all.prefix(2 * Limits.recordLoads + 3))
+        for (member, numbers) in [(0, all), (1, gone)] {
+            world.members[member].disk.damaged.formUnion(numbers)
+            world.start(member)
+        }
+        world.give(members: [0, 1], primary: 0)
+        for _ in 0..<3_000 { world.round() }
+        for member in 0..<2 { #expect(world.members[member].disk.damaged == Set(gone)) }
+        // They are tried again and again: at last they can be had.
+        world.members[1].disk.damaged = []
+        for _ in 0..<6_000 { world.round() }
+        for member in 0..<2 { #expect(world.members[member].replica?.hasRot == false) }
+    }
+
     @Test("Damage that was overwritten meanwhile, or can be read again, ends by itself (C17)")
     func overwritten() throws {
         var world = try damaged([0: Self.numbers(2, 3), 1: Self.numbers(2)])
