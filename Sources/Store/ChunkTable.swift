@@ -1,5 +1,5 @@
 // All chunks of a disk. A disk of small files has millions of them with one extent each: such a
-// chunk takes about 30 bytes, and half of them where it is looked up (decision 0021).
+// chunk takes about 40 bytes, a third of them where it is looked up (decision 0021).
 //
 //   ChunkLookup: chunk -> slot     ChunkSlots: slot -> chunk, in groups of 16, packed or open
 //
