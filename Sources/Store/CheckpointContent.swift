@@ -200,24 +200,29 @@ struct CheckpointContent: Sendable {
         return index
     }
 
-    /// Takes the last group with all its pages.
-    private mutating func endGroup() throws(DecodeError) {
-        guard let draft = group else { return }
-        group = nil
-        var (set, ledger) = (SetID(rawValue: 0), -1)
+    /// Takes a group; what is in pages comes with them.
+    private mutating func begin(_ draft: ChunkGroup.Draft) throws(DecodeError) {
+        try endGroup()
+        // Most are of one set.
+        var ledger = 0
         for chunk in draft.chunks {
             hashes.append(chunk.map { ChunkLookup.hash($0.id) } ?? 0)
             guard let chunk else { continue }
-            if ledger < 0 || chunk.set != set {
+            if ledger >= ledgers.count || ledgers[ledger].set != chunk.set {
                 ledger = try ledgerIndex(chunk.set)
-                set = chunk.set
             }
             ledgers[ledger].usage.chunks += 1
             chunk.visit { ledgers[ledger].usage.count($0, &book) }
         }
+        group = draft
+    }
+    /// The last group has all its pages.
+    private mutating func endGroup() throws(DecodeError) {
+        guard let draft = group else { return }
         guard let whole = draft.group, slots.append(whole) else {
             throw .invalid(field: "group of chunks", value: UInt64(slots.groups))
         }
+        group = nil
     }
 
     private mutating func add(_ item: CheckpointItem) throws(DecodeError) {
@@ -241,12 +246,13 @@ struct CheckpointContent: Sendable {
             ledger.last = last
             ledger.isTailUnknown = isTailUnknown
             ledgers.append(ledger)
-        case .group(let draft):
-            try endGroup()
-            group = draft
+        case .group(let draft): try begin(draft)
         case .page(let page, let entries, let place):
-            guard group != nil else { throw .invalid(field: "page", value: UInt64(place)) }
-            try group?.add(page, entries, place)
+            guard let set = try group?.add(page, entries, place) else {
+                throw .invalid(field: "page", value: UInt64(place))
+            }
+            let ledger = try ledgerIndex(set)
+            for entry in entries { ledgers[ledger].usage.count(entry, &book) }
         case .trims(let trims, let place):
             guard group != nil else { throw .invalid(field: "trims", value: UInt64(place)) }
             try group?.add(trims, place)

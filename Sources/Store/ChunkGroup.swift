@@ -45,8 +45,8 @@ struct ChunkGroup: Sendable {
         var rests: [Rest] = []
         var coder = ChunkCoder()
         for chunk in chunks {
-            coder.write(chunk, into: &writer)
-            if let chunk, ChunkForm(chunk) == .rest {
+            let hasRest = coder.write(chunk, into: &writer)
+            if let chunk, hasRest {
                 rests.append(Rest(trims: chunk.trims, pages: chunk.pages.map { $0.packed() }))
             }
         }
@@ -88,12 +88,14 @@ struct ChunkGroup: Sendable {
             }
             if chunks.isEmpty { throw .truncated }
         }
+        /// Adds a page to a chunk; tells whose it is.
         mutating func add(
             _ page: PackedPage, _ entries: [ExtentEntry], _ place: Int
-        ) throws(DecodeError) {
+        ) throws(DecodeError) -> SetID? {
             guard incomplete.contains(place), chunks[place]?.append(page, entries) == true else {
                 throw .invalid(field: "page of a chunk", value: UInt64(place))
             }
+            return chunks[place]?.set
         }
         mutating func add(_ trims: [ChunkTrim], _ place: Int) throws(DecodeError) {
             guard incomplete.contains(place) else {
@@ -106,8 +108,7 @@ struct ChunkGroup: Sendable {
             let rests = incomplete.map { place in
                 Rest(trims: chunks[place]?.trims ?? [], pages: chunks[place]?.pages ?? [])
             }
-            return rests.contains(where: \.isEmpty)
-                ? nil : ChunkGroup(bytes, chunks, rests)
+            return rests.contains(where: \.isEmpty) ? nil : ChunkGroup(bytes, chunks, rests)
         }
     }
 
@@ -130,16 +131,6 @@ struct ChunkGroup: Sendable {
         var left = place
         visit { chunk, rest in
             if left == 0 { found = chunk?.with(rest) }
-            left -= 1
-            return left >= 0
-        }
-        return found
-    }
-    func id(_ place: Int) -> ChunkID? {
-        var found: ChunkID?
-        var left = place
-        visit { chunk, _ in
-            found = chunk?.id
             left -= 1
             return left >= 0
         }
@@ -227,8 +218,12 @@ private struct ChunkCoder {
     private var set = SetID(rawValue: 0)
     private var extent = ExtentEntry()
 
-    mutating func write(_ chunk: ChunkState?, into writer: inout ByteWriter) {
-        guard let chunk else { return writer.write(ChunkFlags.free) }
+    /// True if the chunk has extents or trims that are not here.
+    mutating func write(_ chunk: ChunkState?, into writer: inout ByteWriter) -> Bool {
+        guard let chunk else {
+            writer.write(ChunkFlags.free)
+            return false
+        }
         let form = ChunkForm(chunk)
         var flags: ChunkFlags = []
         if chunk.id.inode == id.inode, chunk.id.index == id.index &+ 1 { flags.insert(.nextIndex) }
@@ -246,14 +241,14 @@ private struct ChunkCoder {
         }
         if flags.contains(.hasTruncation) { writer.writeVarint(UInt64(chunk.truncation)) }
         (id, set) = (chunk.id, chunk.set)
-        guard form == .one || form == .few else { return }
-        let extents = chunk.pages[0].entries
-        if form == .few { writer.writeVarint(UInt64(extents.count)) }
         extent.block = ExtentEntry.before(page: 0).block
-        for next in extents {
+        guard form != .rest else { return true }
+        if form == .few { writer.writeVarint(UInt64(chunk.pages[0].entries.count)) }
+        chunk.visit { next in
             next.pack(after: extent, into: &writer)
             extent = next
         }
+        return false
     }
 
     /// Without what the chunk has elsewhere; nil: the slot is free.
@@ -282,12 +277,11 @@ private struct ChunkCoder {
         if flags.contains(.hasTruncation) {
             chunk.truncation = try reader.readVarint(UInt32.self)
         }
+        extent.block = ExtentEntry.before(page: 0).block
         switch form {
         case .nothing: break
         case .one:
-            extent.block = ExtentEntry.before(page: 0).block
-            extent = try ExtentEntry(packedAfter: extent, from: &reader)
-            try checkPage()
+            extent = try ExtentEntry(checkedAfter: extent, isFirst: true, page: 0, from: &reader)
             chunk.form = .one(extent)
         case .few: chunk.form = .many([.open(try readFew(from: &reader))])
         case .rest: break
@@ -295,28 +289,18 @@ private struct ChunkCoder {
         return (chunk, form == .rest)
     }
 
-    private func checkPage() throws(DecodeError) {
-        guard Int(extent.block) < IndexPage.blocks else {
-            throw .invalid(field: "block of a small chunk", value: UInt64(extent.block))
-        }
-    }
-
-    private mutating func readFew(from reader: inout ByteReader) throws(DecodeError)
-        -> [ExtentEntry]
-    {
+    private mutating func readFew(
+        from reader: inout ByteReader
+    ) throws(DecodeError) -> [ExtentEntry] {
         let count = try reader.readVarint()
         guard (1...UInt64(ChunkGroup.fewExtents)).contains(count) else {
             throw .invalid(field: "extents", value: count)
         }
         var extents: [ExtentEntry] = []
         extents.reserveCapacity(Int(count))
-        extent.block = ExtentEntry.before(page: 0).block
         for _ in 0..<count {
-            extent = try ExtentEntry(packedAfter: extent, from: &reader)
-            try checkPage()
-            if let last = extents.last, !last.isBefore(extent) {
-                throw .invalid(field: "extent order", value: UInt64(extent.block))
-            }
+            extent = try ExtentEntry(
+                checkedAfter: extent, isFirst: extents.isEmpty, page: 0, from: &reader)
             extents.append(extent)
         }
         return extents

@@ -52,17 +52,33 @@ struct ChunkSlots: Sendable {
         }
     }
 
+    /// The names of a set's chunks, in the order of the slots.
+    func ids(of set: SetID) -> [ChunkID] {
+        var found: [ChunkID] = []
+        visit(set) { found.append($0.id) }
+        return found
+    }
+    /// Calls `body` with chunks from a slot on, until nothing is left of `left`, of which each slot
+    /// takes one, and `body` more; true at the end.
+    func visit(
+        from slot: inout Int, _ left: inout Int, _ body: (ChunkState, inout Int) -> Void
+    ) -> Bool {
+        while slot < count {
+            let (group, place) = slot.quotientAndRemainder(dividingBy: ChunkGroup.size)
+            for chunk in chunks(ofGroup: group)[place...] {
+                if left <= 0 { return false }
+                left -= 1
+                slot += 1
+                if let chunk { body(chunk, &left) }
+            }
+        }
+        return true
+    }
+
     subscript(slot: Int) -> ChunkState? {
         switch self[group: slot / ChunkGroup.size] {
         case .open(let chunks, _): chunks[slot % ChunkGroup.size]
         case .packed(let group): group.chunk(slot % ChunkGroup.size)
-        }
-    }
-    /// The chunk in a slot.
-    func id(_ slot: Int) -> ChunkID? {
-        switch self[group: slot / ChunkGroup.size] {
-        case .open(let chunks, _): chunks[slot % ChunkGroup.size]?.id
-        case .packed(let group): group.id(slot % ChunkGroup.size)
         }
     }
 

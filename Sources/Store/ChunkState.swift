@@ -48,6 +48,15 @@ struct ChunkState: Sendable {
         }
     }
 
+    /// How many there are.
+    var pageCount: Int {
+        switch form {
+        case .none: 0
+        case .one: 1
+        case .many(let pages): pages.count
+        }
+    }
+
     /// The one entry of a small file.
     var only: ExtentEntry? { if case .one(let entry) = form { entry } else { nil } }
 
@@ -151,7 +160,7 @@ struct ChunkState: Sendable {
         note(trim)
         let end = Int(trim.from)
         let first = end / Limits.block / IndexPage.blocks
-        let count = pages.count
+        let count = pageCount
         if first >= count { return }
         change(first..<count) { entries in
             entries = entries.compactMap { entry in

@@ -40,9 +40,17 @@ struct ChunkTable: Sendable {
     }
 
     private func slot(_ chunk: ChunkID) -> Int? {
-        lookup.find(chunk) { slots.id($0) == chunk }
+        lookup.find(chunk) { slots[$0]?.id == chunk }
     }
-    subscript(chunk: ChunkID) -> ChunkState? { slot(chunk).flatMap { slots[$0] } }
+    subscript(chunk: ChunkID) -> ChunkState? {
+        // A packed one is unpacked once for the look and the answer.
+        var found: ChunkState?
+        let slot = lookup.find(chunk) { slot in
+            found = slots[slot]
+            return found?.id == chunk
+        }
+        return slot == nil ? nil : found
+    }
 
     /// Puts a chunk into a free slot, or behind the last one.
     private mutating func add(_ chunk: ChunkID, of set: SetID) -> Int {

@@ -67,9 +67,7 @@ extension DiskStore {
 
     /// The chunks of a set, ascending. Slow.
     package func chunks(of set: SetID) -> [ChunkID] {
-        var found: [ChunkID] = []
-        chunks.slots.visit(set) { found.append($0.id) }
-        return found.sorted()
+        chunks.slots.ids(of: set).sorted()
     }
     /// Blocks of a chunk from the first to the last with anything in it.
     package func blockCount(_ chunk: ChunkID) -> Int {

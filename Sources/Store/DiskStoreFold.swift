@@ -202,24 +202,17 @@ extension DiskStore {
     }
 
     private mutating func lookForFolds() {
-        var left = FoldQueue.step
-        while let slot = folds.cursor {
-            guard slot < chunks.slots.count else {
-                folds.cursor = nil
-                return
-            }
-            let (group, place) = slot.quotientAndRemainder(dividingBy: ChunkGroup.size)
-            for (offset, chunk) in chunks.slots.chunks(ofGroup: group)[place...].enumerated() {
-                if folds.isFull {
-                    folds.cursor = nil
-                    return
-                }
-                if left <= 0 { return }
-                left -= 1
-                folds.cursor = slot + offset + 1
-                if let chunk { lookForFolds(in: chunk, &left) }
-            }
+        guard var slot = folds.cursor, !folds.isFull else {
+            folds.cursor = nil
+            return
         }
+        var left = FoldQueue.step
+        let slots = chunks.slots
+        let isDone = slots.visit(from: &slot, &left) { chunk, left in
+            lookForFolds(in: chunk, &left)
+            if folds.isFull { left = 0 }
+        }
+        folds.cursor = isDone || folds.isFull ? nil : slot
     }
     private mutating func lookForFolds(in chunk: ChunkState, _ left: inout Int) {
         guard chunk.only == nil else { return }

@@ -47,9 +47,7 @@ extension DiskStore {
     /// The set starts from nothing (C9).
     private mutating func empty(_ index: Int) {
         let set = ledgers[index].set
-        var gone: [ChunkID] = []
-        chunks.slots.visit(set) { gone.append($0.id) }
-        for chunk in gone {
+        for chunk in chunks.slots.ids(of: set) {
             chunks.remove(chunk, &ledgers[index].usage, &book)
         }
         for gone in ledgers[index].dropped { dropped[gone.chunk] = nil }

@@ -27,12 +27,9 @@ enum IndexPage: Sendable {
     var entries: [ExtentEntry] {
         switch self {
         case .open(let entries): return entries
-        case .packed(let page):
+        case .packed:
             var entries: [ExtentEntry] = []
-            page.visit {
-                entries.append($0)
-                return true
-            }
+            visit { entries.append($0) }
             return entries
         }
     }
@@ -151,21 +148,19 @@ struct PackedPage: Sendable {
         bytes = writer.bytes.withUnsafeBytes { Array($0) }
     }
 
-    /// Takes one from a checkpoint, and its entries; throws unless they are in order.
+    /// Takes one from a checkpoint, and adds its entries to none; throws unless they are in order.
     init(_ bytes: ArraySlice<UInt8>, entries: inout [ExtentEntry]) throws(DecodeError) {
         self.bytes = Array(bytes)
-        entries.removeAll(keepingCapacity: true)
         var reader = ByteReader(bytes)
         let head = try Head(from: &reader)
         var previous = ExtentEntry.before(page: head.page)
         while reader.remaining > 0 {
-            let entry = try ExtentEntry(packedAfter: previous, from: &reader)
-            let isLater = entries.isEmpty || previous.isBefore(entry)
-            guard isLater, Int(entry.block) / IndexPage.blocks == head.page,
-                entries.count < Self.entries
-            else { throw .invalid(field: "extent order", value: UInt64(entry.block)) }
-            entries.append(entry)
-            previous = entry
+            previous = try ExtentEntry(
+                checkedAfter: previous, isFirst: entries.isEmpty, page: head.page, from: &reader)
+            guard entries.count < Self.entries else {
+                throw .oversize(count: entries.count + 1, bound: Self.entries)
+            }
+            entries.append(previous)
         }
         // What is told of all of them must be so.
         guard !entries.isEmpty, case let real = Head(entries[...]), real.hasPiles == head.hasPiles,
@@ -307,6 +302,17 @@ extension ExtentEntry {
         }
         stored = flags.contains(.raw) ? UInt32(last) + 1 : try reader.readVarint(UInt32.self)
         try check()
+    }
+
+    /// Reads one that must be of this page, and, unless it is the first, come after the one before.
+    init(
+        checkedAfter previous: ExtentEntry, isFirst: Bool, page: Int,
+        from reader: inout ByteReader
+    ) throws(DecodeError) {
+        try self.init(packedAfter: previous, from: &reader)
+        guard Int(block) / IndexPage.blocks == page, isFirst || previous.isBefore(self) else {
+            throw .invalid(field: "extent order", value: UInt64(block))
+        }
     }
 }
 

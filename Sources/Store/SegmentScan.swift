@@ -72,27 +72,23 @@ extension DiskStore {
 
     /// Looks at some more of the index; true at its end.
     func advance(_ scan: inout SegmentScan) -> Bool {
-        var left = SegmentScan.step
-        while scan.slot < chunks.slots.count {
-            let (group, place) = scan.slot.quotientAndRemainder(dividingBy: ChunkGroup.size)
-            for chunk in chunks.slots.chunks(ofGroup: group)[place...] {
-                if left <= 0 { return false }
+        var (left, slot) = (SegmentScan.step, scan.slot)
+        let isDone = chunks.slots.visit(from: &slot, &left) { chunk, left in
+            left -= chunk.pageCount
+            // Not `scan.mayHave` itself: what holds the scan has what was found copied.
+            chunk.visit(where: { scan.mayHave($0) }) { entry in
                 left -= 1
-                scan.slot += 1
-                guard let chunk else { continue }
-                left -= chunk.pages.count
-                chunk.visit(where: scan.mayHave) { entry in
-                    left -= 1
-                    guard let place = scan.place(entry.segment) else { return }
-                    scan.found[place].append(
-                        ScrubItem(
-                            set: chunk.set, chunk: chunk.id, block: Int(entry.block),
-                            item: ReadItem(
-                                number: entry.number, epoch: entry.epoch, place: entry.place,
-                                visible: 0, slot: 0, order: 0)))
-                }
+                guard let place = scan.place(entry.segment) else { return }
+                scan.found[place].append(
+                    ScrubItem(
+                        set: chunk.set, chunk: chunk.id, block: Int(entry.block),
+                        item: ReadItem(
+                            number: entry.number, epoch: entry.epoch, place: entry.place,
+                            visible: 0, slot: 0, order: 0)))
             }
         }
+        scan.slot = slot
+        guard isDone else { return false }
         scan.end()
         return true
     }
